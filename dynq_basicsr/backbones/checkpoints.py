@@ -1,0 +1,107 @@
+"""Reading weights: BasicSR's files, other people's, safetensors; every parameter accounted for."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from basicsr.utils import get_root_logger
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dynq_basicsr.backbones.key_maps import KEY_MAPS
+from dynq_basicsr.errors import DynqError
+
+# Where state dicts lie in the files of BasicSR (first two) and of other trainers.
+_SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
+
+
+def read_state_dict(path: str | Path, param_key: str | None = 'params') -> dict[str, Tensor]:
+    """Read a state dict onto the CPU, executing nothing that the file holds.
+
+    Args:
+        path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
+        param_key: Section to prefer, as BasicSR's ``path.param_key_g``; another known section, or the file itself, is
+            taken where it is missing.
+
+    Raises:
+        DynqError: If the file is missing, unreadable, or holds no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DynqError(f'{path}: no such checkpoint; check path.pretrain_network_g.')
+    try:
+        if path.suffix == '.safetensors':
+            content = load_file(path, device='cpu')
+        else:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise DynqError(f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.') from error
+    for section in (param_key, *_SECTIONS):
+        if isinstance(content, Mapping) and isinstance(content.get(section), Mapping):
+            content = content[section]
+            break
+    tensors = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
+    if not tensors or not content:
+        raise DynqError(f'{path}: holds no state dict, neither under {param_key!r} nor by itself.')
+    return {key.removeprefix('module.'): value for key, value in content.items()}
+
+
+def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'params') -> None:
+    """Load a checkpoint so that every parameter is accounted for.
+
+    A quantized network (``archs.QuantizedSR``) takes its own checkpoints whole, and float ones into its backbone. Names
+    of other trainers are recognised (``key_maps.KEY_MAPS``). Buffers that hold constants may be missing.
+
+    Args:
+        net: The bare network, no parallel wrapper.
+        path: See ``read_state_dict``.
+        param_key: See ``read_state_dict``.
+
+    Raises:
+        DynqError: Names the keys that are missing, left over or of another shape.
+    """
+    state = read_state_dict(path, param_key)
+    backbone = getattr(net, 'backbone', None)
+    is_quantized = any(key.startswith('backbone.') for key in state)
+    if is_quantized and backbone is None:
+        raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
+    target = net if is_quantized or backbone is None else backbone
+    own = target.state_dict()
+    optional = _constant_buffers(target)
+    problems = []
+    for name, rename in KEY_MAPS.items():
+        renamed = {new: value for key, value in state.items() if (new := rename(key)) is not None}
+        problem = _mismatch(own, renamed, optional)
+        if not problem:
+            target.load_state_dict({key: own[key] for key in own if key not in renamed} | renamed)
+            get_root_logger().info(f'Loaded {type(target).__name__} from {path}, keys {name}.')
+            return
+        problems.append(problem)
+    raise DynqError(f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.')
+
+
+def _constant_buffers(net: nn.Module) -> set[str]:
+    statistics = ('running_mean', 'running_var', 'calibrated')
+    return {name for name, _ in net.named_buffers() if name.rsplit('.', 1)[-1] not in statistics}
+
+
+def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor], optional: set[str]) -> str:
+    """Say what keeps ``given`` from filling ``own``; an empty string if nothing does."""
+    shapes = [
+        f'{key} is {tuple(given[key].shape)}, not {tuple(own[key].shape)}'
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    lists = {
+        'missing': [key for key in own if key not in given and key not in optional],
+        'left over': [key for key in given if key not in own],
+        'of another shape': shapes,
+    }
+    return '; '.join(
+        f'{len(keys)} {what} ({", ".join(keys[:4])}{", ..." if len(keys) > 4 else ""})' for what, keys in lists.items() if keys
+    )

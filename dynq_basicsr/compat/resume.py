@@ -1,0 +1,97 @@
+"""Repairs of resuming a training run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from basicsr.utils import check_resume
+
+from dynq_basicsr.errors import DynqError
+
+
+def resume_not_compiled_with_cuda() -> None:
+    """Let a training run be resumed on any device, from any directory, after any crash.
+
+    Symptom: ``AssertionError: Torch not compiled with CUDA enabled`` at ``--auto_resume`` or ``path.resume_state``
+        without a GPU; ``--auto_resume`` finds nothing, and moves the old run aside, unless the current directory is
+        the root of the experiments; a state file cut off by a kill or a full disk stops it with a traceback.
+    Cause: BasicSR maps the state to the current CUDA device, looks below the current directory while it saves below
+        the root path, and opens the newest file only.
+    Cure: load to the CPU (the optimizers move it on), look where BasicSR saves, take the newest state that is whole.
+    """
+    sys.modules['basicsr.train'].load_resume_state = load_resume_state
+
+
+def load_resume_state(opt: dict) -> dict | None:
+    """Load the training state that the options ask for.
+
+    Args:
+        opt: BasicSR's options; the paths of state and networks are written into ``opt['path']``.
+
+    Returns:
+        The state, with all tensors on the CPU, or None to start from the beginning.
+
+    Raises:
+        DynqError: If ``path.resume_state`` names a file that cannot be read.
+    """
+    if opt.get('auto_resume'):
+        found = _newest_whole_state(opt)
+    elif opt['path'].get('resume_state'):
+        path = opt['path']['resume_state']
+        try:
+            found = path, _load_state(path)
+        except Exception as error:
+            raise DynqError(f'path:resume_state: {path!r} cannot be resumed from ({_first_line(error)}); name a whole '
+                            '.state file or use --auto_resume.') from error
+    else:
+        found = None
+    if found is None:
+        return None
+    opt['path']['resume_state'], state = found
+    check_resume(opt, state['iter'])
+    return state
+
+
+def _newest_whole_state(opt: dict) -> tuple[str, dict] | None:
+    for iteration, path in _saved_states(opt['path']['training_states']):
+        try:
+            state = _load_state(path)
+            for network in _network_files(opt, iteration):
+                if not zipfile.is_zipfile(network):
+                    raise ValueError(f'{network} is missing or incomplete')
+        except Exception as error:
+            warnings.warn(f'auto_resume passes over {path}: {_first_line(error)}', stacklevel=2)
+        else:
+            return path, state
+    return None
+
+
+def _saved_states(folder: str) -> Iterator[tuple[int, str]]:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    iterations = [int(stem) for stem, ending in map(os.path.splitext, names) if ending == '.state' and stem.isdigit()]
+    for iteration in sorted(iterations, reverse=True):
+        yield iteration, os.path.join(folder, f'{iteration}.state')
+
+
+def _network_files(opt: dict, iteration: int) -> Iterator[str]:
+    ignored = opt['path'].get('ignore_resume_networks') or ()
+    for key in opt:
+        if key.startswith('network_') and key not in ignored:
+            yield os.path.join(opt['path']['models'], f'net_{key.removeprefix("network_")}_{iteration}.pth')
+
+
+def _load_state(path: str) -> dict[str, Any]:
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    if not isinstance(state, dict) or 'iter' not in state or 'epoch' not in state:
+        raise ValueError('it holds no training state')
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip('.')

@@ -1,0 +1,43 @@
+"""The one exception that users meet: a sentence that names the thing and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+
+class DynqError(Exception):
+    """A failure that the user caused and can mend; its text is one self-contained sentence or two."""
+
+
+def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest candidates, or an empty string.
+
+    Args:
+        name: What the user wrote.
+        candidates: What exists.
+        count: How many candidates to name at most.
+    """
+    close = get_close_matches(str(name), [str(candidate) for candidate in candidates], n=count, cutoff=0.5)
+    return f' Did you mean {" or ".join(map(repr, close))}?' if close else ''
+
+
+def check_keys(section: str, given: Mapping | None, known: Iterable[str]) -> None:
+    """Refuse keys that nobody reads.
+
+    Args:
+        section: Where the keys stand in the option file, as ``'network_g.policy'``.
+        given: The mapping from the option file; ``None`` counts as empty.
+        known: Every key that may stand there.
+
+    Raises:
+        DynqError: If a key is unknown; names the key and its nearest match.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise DynqError(f'{section}: expected a mapping of options, got {given!r}.')
+    known = list(known)
+    for key in given:
+        if key not in known:
+            raise DynqError(f'{section}: unknown option {key!r}.{nearest(key, known) or f" Known: {known}."}')

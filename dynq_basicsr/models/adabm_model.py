@@ -1,0 +1,158 @@
+"""AdaBM as a BasicSR model: calibration and fine-tuning are iterations of BasicSR's training loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import Tensor, nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.adabm_options import AdaBMOptions
+from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.models.feature_matching import FeatureTaps, structure_loss
+from dynq_basicsr.models.precision import products_in
+from dynq_basicsr.models.progress import TrainingBar
+from dynq_basicsr.models.quantized_model import QuantizedModel
+from dynq_basicsr.quantization.options import FLOAT_BITS
+from dynq_basicsr.quantization.selection import feature_taps
+
+PEAK = 255  # losses are on the 0..255 scale, whatever range the backbone works in
+
+
+class AdaBMModel(QuantizedModel):
+    """AdaBM (Hong and Lee, CVPR 2024): post-training quantization with bits that follow image and layer.
+
+    The first ``calibration_iter`` iterations watch the float network; the rest fine-tune, one stage after the other:
+    weight ranges, activation ranges, bit maps. The network's own weights stay frozen and no ground truth is read. The
+    teacher is the same network with its quantizers switched off.
+
+    Args:
+        opt: BasicSR's options; ``train`` as in ``AdaBMOptions``.
+
+    Raises:
+        DynqError: If an option is wrong or a value stops being finite.
+    """
+
+    def __init__(self, opt: dict) -> None:
+        self.recipe = AdaBMOptions.from_dict(opt['train']) if opt['is_train'] else None
+        super().__init__(opt)
+
+    def init_training_settings(self) -> None:
+        """Freeze the network; prepare taps and one optimizer a stage."""
+        net = self.network
+        if not isinstance(net, QuantizedSR) or not net.quant_layers():
+            raise DynqError('AdaBMModel: network_g must be of type QuantizedSR, with weights or activations below 32 bits.')
+        if not self.opt['path'].get('pretrain_network_g'):
+            raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
+        net.eval().requires_grad_(False)
+        self.taps = FeatureTaps(net.backbone, feature_taps([layer.name for layer in net.quant_layers()]))
+        self.calibration: Calibration | None = None
+        self.bar: TrainingBar | None = None
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.log_dict: dict[str, float] = {}
+        self.setup_optimizers()
+
+    def setup_optimizers(self) -> None:
+        """One Adam a stage, one learning rate a kind of parameter; stages without parameters are left out."""
+        layers, rates = self.network.quant_layers(), self.recipe.lr
+        options = self.network.quantization
+        weights = [layer.weight_range.log_upper for layer in layers]
+        bounds = [bound for layer in layers for bound in layer.activation_range.parameters()]
+        groups = {
+            'weight': [(rates.weight, weights)] if options.weight.bits != FLOAT_BITS else [],
+            'activation': [(rates.activation, bounds)] if options.activation.bits != FLOAT_BITS else [],
+            'mapping': [(getattr(rates, kind), params) for kind, params in self.network.policy.learned().items()],
+        }
+        self.stages: dict[str, torch.optim.Optimizer] = {}
+        for stage in dict.fromkeys(self.recipe.stages):
+            if groups[stage]:
+                self.stages[stage] = torch.optim.Adam([{'params': params, 'lr': rate} for rate, params in groups[stage]])
+                for group in self.stages[stage].param_groups:
+                    group['initial_lr'] = group['lr']
+        self.recipe = self.recipe.with_stages(tuple(stage for stage in self.recipe.stages if stage in self.stages))
+        self.optimizers = list(self.stages.values())
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """Set the rates of the current stage: a function of the iteration, so resuming needs no scheduler."""
+        optimizer = self.stages.get(self.recipe.stage(current_iter))
+        if optimizer:
+            for group in optimizer.param_groups:
+                group['lr'] = group['initial_lr'] * self.recipe.decay(current_iter)
+        self._current = optimizer
+
+    def get_current_learning_rate(self) -> list[float]:
+        """Rates of the current stage; 0 while calibrating."""
+        return [group['lr'] for group in self._current.param_groups] if self._current else [0.0]
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One iteration of calibration or fine-tuning on the batch at hand."""
+        if self.bar is None:
+            self.bar = TrainingBar(self.recipe.total_iter, current_iter - 1)
+        stage = self.recipe.stage(current_iter)
+        start = time.perf_counter()
+        if stage == 'calibration':
+            self._calibrate(current_iter)
+        else:
+            self._fine_tune(stage, current_iter)
+        self.seconds[stage] += time.perf_counter() - start
+        self.bar.update(stage, self.log_dict)
+
+    def _calibrate(self, current_iter: int) -> None:
+        if self.calibration is None:
+            self.network.calibrated.fill_(False)
+            self.calibration = Calibration(self.network, self.recipe.bit_aware_clipping)
+        self.calibration.observe(self.lq)
+        if current_iter == self.recipe.calibration_iter:
+            self.calibration.finish()
+            self.calibration = None
+
+    def _fine_tune(self, stage: str, current_iter: int) -> None:
+        optimizer = self.stages[stage]
+        for one in self.optimizers:
+            for group in one.param_groups:
+                for parameter in group['params']:
+                    parameter.requires_grad_(one is optimizer)
+        losses, bits = self._losses(stage)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            raise DynqError(
+                f'The loss became {total.item()} in iteration {current_iter} ({stage}); training stops and the last saved '
+                'checkpoint stays. Lower the learning rates in train.lr.'
+            )
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        self.log_dict = self.reduce_loss_dict({**losses, 'bits': bits})
+
+    def _losses(self, stage: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Weighted loss terms and the mean bits of the batch."""
+        net, weights = self.net_g, self.recipe.loss
+        with products_in(self.recipe.precision, self.device):
+            with torch.no_grad(), self.network.floating(), self.taps.reading() as teacher:
+                target = net(self.lq)
+            with self.network.tracing() as trace, self.taps.reading() as student:
+                output = net(self.lq)
+        bits = torch.stack([torch.as_tensor(one, device=self.device).mean() for one in trace.bits.values()]).mean()
+        losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
+        losses['l_skt'] = weights.feature * structure_loss(student, teacher)
+        if stage == 'mapping':
+            goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
+            losses['l_bit'] = weights.bit * (bits - goal).clamp(min=0)
+        return losses, bits.detach()
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save the calibrated network and, at the end, the seconds of each stage."""
+        if not self.network.calibrated:
+            get_root_logger().info('Calibration is not finished yet, so there is nothing to save.')
+            return
+        super().save(epoch, current_iter)
+        if current_iter == -1:
+            report = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+            get_root_logger().info(f'Seconds a stage: {report}')
+            (Path(self.opt['path']['experiments_root']) / 'adabm_timing.json').write_text(json.dumps(report) + '\n')

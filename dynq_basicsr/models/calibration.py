@@ -1,0 +1,79 @@
+"""AdaBM's calibration: statistics of 100 images, then every range and map from them."""
+
+from __future__ import annotations
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import Tensor
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.complexity import gradient_density
+from dynq_basicsr.policies.image_layer import ImageLayerPolicy
+from dynq_basicsr.quantization.observers import InputObserver, observing
+from dynq_basicsr.quantization.options import FLOAT_BITS
+from dynq_basicsr.quantization.searches import search_clipping, search_weight_range
+
+
+class Calibration:
+    """Watches the float network on calibration patches, and then sets ranges and maps.
+
+    Args:
+        net: The network to calibrate.
+        bit_aware_clipping: Search each layer's clipping for its bits; otherwise keep minimum and maximum.
+    """
+
+    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True) -> None:
+        self.net = net
+        self.bit_aware_clipping = bit_aware_clipping
+        self.layers = net.quant_layers()
+        self.observers = [InputObserver() for _ in self.layers]
+        self.complexities: list[Tensor] = []
+
+    @torch.no_grad()
+    def observe(self, images: Tensor) -> None:
+        """Run the float network on a batch (N, C, H, W) in [0, 1] and remember what its layers saw."""
+        self.complexities.append(gradient_density(images).cpu())
+        with self.net.floating(), observing(self.layers, self.observers):
+            self.net(images)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Set weight ranges (OMSE), both bit maps, and activation ranges (min-max, bit-aware clipping).
+
+        Raises:
+            DynqError: If a layer saw NaN or infinity, or no batch was observed.
+        """
+        if not self.complexities:
+            raise DynqError('calibration saw no image; give train.calibration_iter at least one iteration.')
+        options, policy = self.net.quantization, self.net.policy
+        for layer, observer in zip(self.layers, self.observers, strict=True):
+            if not (torch.isfinite(torch.tensor([observer.lower, observer.upper, observer.deviation])).all()):
+                raise DynqError(f'calibration: the input of {layer.name} holds NaN or infinity; check the float weights.')
+        if isinstance(policy, ImageLayerPolicy):
+            policy.calibrate(torch.cat(self.complexities), torch.tensor([one.deviation for one in self.observers]))
+        layer_bits = self._layer_bits(policy)
+        for layer, observer, bits in zip(self.layers, self.observers, layer_bits, strict=True):
+            if options.weight.bits != FLOAT_BITS:
+                bound = search_weight_range(layer.weight, options.weight.bits, options.weight.per_channel, options.weight.grid)
+                layer.weight_range.set(bound)
+            if self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
+                layer.activation_range.set(*search_clipping(observer, bits, options.activation.grid))
+            else:
+                layer.activation_range.set(observer.lower, observer.upper)
+        self.net.calibrated.fill_(True)
+        self._log(layer_bits)
+
+    def _layer_bits(self, policy) -> list[float]:
+        """Bits of each layer for an image of factor 0."""
+        if isinstance(policy, ImageLayerPolicy):
+            return policy.clamp(policy.base + policy.layer_bits()).tolist()
+        return [float(self.net.quantization.activation.bits)] * len(self.layers)
+
+    def _log(self, layer_bits: list[float]) -> None:
+        policy = self.net.policy
+        message = f'Calibrated {len(self.layers)} layers on {sum(map(len, self.complexities))} patches.'
+        if isinstance(policy, ImageLayerPolicy):
+            thresholds = ', '.join(f'{value:.2f}' for value in policy.ordered_thresholds().tolist())
+            message += f' Complexity thresholds {thresholds}; layer bits {" ".join(f"{bits:.0f}" for bits in layer_bits)}.'
+        get_root_logger().info(message)

@@ -1,0 +1,46 @@
+"""A progress bar in a terminal; elsewhere BasicSR's own log lines do."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+from basicsr.utils import get_root_logger
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+
+class TrainingBar:
+    """Shows stage, figures and the time left while a training loop runs.
+
+    Args:
+        total: Iterations in all.
+        done: Iterations that an earlier run finished.
+    """
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self._stack = ExitStack()
+        self._bar = None
+        if sys.stderr.isatty():
+            self._stack.enter_context(logging_redirect_tqdm(loggers=[get_root_logger()]))
+            self._bar = self._stack.enter_context(tqdm(total=total, initial=done, unit='it', dynamic_ncols=True))
+
+    def update(self, stage: str, figures: dict[str, float]) -> None:
+        """Count one iteration.
+
+        Args:
+            stage: What is going on.
+            figures: Name -> value, shown behind the bar.
+        """
+        if self._bar is None:
+            return
+        self._bar.set_description(stage, refresh=False)
+        self._bar.set_postfix({name: f'{value:.3g}' for name, value in figures.items()}, refresh=False)
+        self._bar.update()
+        if self._bar.n >= self._bar.total:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._stack.close()
+        self._bar = None

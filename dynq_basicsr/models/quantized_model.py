@@ -1,0 +1,184 @@
+"""BasicSR's SRModel for quantized networks: loading, patch-wise evaluation, records, safe saving."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from basicsr.metrics import calculate_metric
+from basicsr.models.sr_model import SRModel
+from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils.dist_util import master_only
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.models.records import TestRecords
+from dynq_basicsr.models.saving import save_atomically
+from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
+from dynq_basicsr.quantization.cost import measure_cost
+from dynq_basicsr.quantization.usage import BitUsage
+from dynq_basicsr.report.bitmaps import save_bit_map
+
+VAL_OPTIONS = (
+    'val_freq', 'save_img', 'suffix', 'metrics', 'pbar', 'bit_maps',
+    'patch_size', 'patch_step', 'patch_batch', 'patch_merge',
+)  # fmt: skip
+
+
+class QuantizedModel(SRModel):
+    """Loads, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
+
+    Further options of the ``val`` section: ``patch_size``, ``patch_step``, ``patch_batch``, ``patch_merge`` (see
+    ``TilingOptions``; whole images with ``patch_size: ~``) and ``bit_maps`` (a picture of the bits beside each result).
+    Test runs write ``metrics.json`` and ``per_image.csv`` into their results folder.
+
+    Args:
+        opt: BasicSR's options.
+
+    Raises:
+        DynqError: If an option is wrong or the checkpoint does not fit.
+    """
+
+    def __init__(self, opt: dict) -> None:
+        val = opt.get('val') or {}
+        check_keys('val', val, VAL_OPTIONS)
+        if opt['num_gpu'] > 1 and not opt['dist']:
+            raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
+        self.tiling = TilingOptions.from_val(val)
+        self._cost = None
+        super().__init__(opt)
+        self.net_g.to(memory_format=torch.channels_last)
+        self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network, without a parallel wrapper."""
+        return self.get_bare_model(self.net_g)
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+        """Load float or quantized weights, BasicSR's or foreign; always strictly (see ``load_weights``)."""
+        load_weights(self.get_bare_model(net), load_path, param_key)
+
+    @master_only
+    def save_network(
+        self, net: nn.Module | list, net_label: str, current_iter: int, param_key: str | list[str] = 'params'
+    ) -> None:
+        """Save as BasicSR does, atomically, with the options that describe the network."""
+        label = 'latest' if current_iter == -1 else current_iter
+        nets, keys = (net, param_key) if isinstance(net, list) else ([net], [param_key])
+        content: dict[str, object] = {
+            key: {name: value.cpu() for name, value in self.get_bare_model(one).state_dict().items()}
+            for one, key in zip(nets, keys, strict=True)
+        }
+        for key, state in content.items():
+            broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+            if broken:
+                raise DynqError(f'{key} holds NaN or infinity in {broken[0]}; not saved, the last good checkpoint stays.')
+        if isinstance(self.network, QuantizedSR):
+            content['description'] = self.network.description
+        save_atomically(content, Path(self.opt['path']['models']) / f'{net_label}_{label}.pth')
+
+    @master_only
+    def save_training_state(self, epoch: int, current_iter: int) -> None:
+        """Save what resuming needs, atomically."""
+        if current_iter == -1:
+            return
+        state = {
+            'epoch': epoch,
+            'iter': current_iter,
+            'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
+            'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+        }
+        save_atomically(state, Path(self.opt['path']['training_states']) / f'{current_iter}.state')
+
+    def feed_data(self, data: dict) -> None:
+        """Take a batch; without ground truth, none is kept from the batch before."""
+        self.__dict__.pop('gt', None)
+        super().feed_data(data)
+        self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+
+    def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
+        """Run the network on patches padded to its window, and crop the result."""
+        window = getattr(net, 'window_size', 1)
+        height, width = patches.shape[-2:]
+        down, right = -height % window, -width % window
+        if down or right:
+            mode = 'reflect' if down < height and right < width else 'replicate'
+            patches = F.pad(patches, (0, right, 0, down), mode=mode)
+        result = net(patches)
+        scale = result.shape[-1] // patches.shape[-1]
+        return result[..., : scale * height, : scale * width]
+
+    @torch.no_grad()
+    def test(self) -> None:
+        """Super-resolve ``self.lq`` into ``self.output``, patch by patch; ``self.usage`` tells the bits."""
+        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.network
+        training = net.training
+        net.eval()
+        if self._cost is None:
+            self._cost = measure_cost(net, self.lq.shape[1])
+        height, width = self.lq.shape[-2:]
+        self.usage = BitUsage(self._cost, tile_boxes(height, width, self.tiling), height, width)
+        if isinstance(net, QuantizedSR):
+            with net.tracing() as trace:
+                self.output = run_tiled(
+                    self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: self.usage.add(batch, trace)
+                )
+        else:
+            self.output = run_tiled(self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: None)
+        net.train(training)
+
+    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
+        """Evaluate a data set: metrics as in BasicSR, records, and pictures if asked for."""
+        dataset = dataloader.dataset.opt['name']
+        metrics = self.opt['val'].get('metrics') or {}
+        rows = []
+        if metrics:
+            self._initialize_best_metric_results(dataset)
+        for data in tqdm(dataloader, desc=dataset, unit='image', disable=None, leave=False):
+            name = Path(data['lq_path'][0]).stem
+            self.feed_data(data)
+            start = time.perf_counter()
+            self.test()
+            seconds = time.perf_counter() - start
+            if not torch.isfinite(self.output).all():
+                raise DynqError(f'{data["lq_path"][0]}: the result holds NaN or infinity; the checkpoint is damaged.')
+            visuals = self.get_current_visuals()
+            arrays = {'img': tensor2img([visuals['result']]), 'usage': self.usage}
+            if 'gt' in visuals:
+                arrays['img2'] = tensor2img([visuals['gt']])
+                if arrays['img2'].shape[:2] != arrays['img'].shape[:2]:
+                    raise DynqError(
+                        f'{data["lq_path"][0]}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
+                        f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
+                    )
+            row = {'image': name, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
+            rows.append(row | {'seconds': round(seconds, 4)})
+            if save_img:
+                imwrite(arrays['img'], str(self._picture_path(dataset, name, current_iter)))
+            if self.opt['val'].get('bit_maps'):
+                lq = tensor2img([visuals['lq']])
+                save_bit_map(lq, self.usage, self._picture_path(dataset, name, f'{current_iter}_bits'))
+        if not rows:
+            raise DynqError(f'{dataset}: the data set holds no images; check its dataroot_lq.')
+        self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
+        for key, value in self.metric_results.items():
+            self._update_best_metric_result(dataset, key, value, current_iter)
+        if metrics:
+            self._log_validation_metric_values(current_iter, dataset, tb_logger)
+        if self.records:
+            self.records.add(dataset, dict(self.metric_results), rows)
+            get_root_logger().info(f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.')
+
+    def _picture_path(self, dataset: str, name: str, current_iter: int | str) -> Path:
+        root = Path(self.opt['path']['visualization'])
+        if self.is_train:
+            return root / name / f'{name}_{current_iter}.png'
+        suffix = self.opt['val'].get('suffix') or self.opt['name']
+        suffix = f'{suffix}_bits' if str(current_iter).endswith('_bits') else suffix
+        return root / dataset / f'{name}_{suffix}.png'

@@ -1,0 +1,42 @@
+"""The one explicit list of what the plugin adds to BasicSR, and how it gets there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
+
+from dynq_basicsr import cli, compat
+from dynq_basicsr.data import checks
+from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
+from dynq_basicsr.errors import DynqError
+
+ARCHS: tuple = ()
+MODELS: tuple = ()
+DATASETS: tuple = (LRCalibrationDataset,)
+METRICS: tuple = ()
+
+
+def register() -> None:
+    """Repair BasicSR and add our classes to its registries; may be called any number of times.
+
+    Raises:
+        DynqError: If something else is registered under one of our names.
+    """
+    compat.apply()
+    for registry, things in ((ARCH_REGISTRY, ARCHS), (MODEL_REGISTRY, MODELS), (DATASET_REGISTRY, DATASETS),
+                             (METRIC_REGISTRY, METRICS)):
+        for thing in things:
+            _add(registry, thing)
+    checks.install()
+    cli.say_errors_in_one_line()
+
+
+def _add(registry: Registry, thing: Any) -> None:
+    name = thing.__name__
+    present = name in registry
+    if present and registry.get(name) is not thing:
+        raise DynqError(f'{name!r} is registered twice in BasicSR, by {registry.get(name).__module__} and by '
+                        f'{thing.__module__}; keep one of the two packages.')
+    if not present:
+        registry.register(thing)

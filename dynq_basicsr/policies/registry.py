@@ -1,0 +1,34 @@
+"""Policies by the name that option files use."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+from dynq_basicsr.errors import DynqError, check_keys, nearest
+from dynq_basicsr.policies.base import BitPolicy
+from dynq_basicsr.policies.fixed import FixedPolicy
+from dynq_basicsr.policies.image_layer import ImageLayerPolicy
+from dynq_basicsr.quantization.options import ActivationOptions
+
+POLICIES: dict[str, type[BitPolicy]] = {'Fixed': FixedPolicy, 'AdaBM': ImageLayerPolicy}
+
+
+def build_policy(options: Mapping | None, num_layers: int, activation: ActivationOptions) -> BitPolicy:
+    """Build the policy that an option file asks for.
+
+    Args:
+        options: ``{type: ..., further options}``; ``None`` gives the fixed policy.
+        num_layers: Number of adaptive layers.
+        activation: Base bits and their range.
+
+    Raises:
+        DynqError: If the type or an option is unknown.
+    """
+    options = dict(options or {'type': 'Fixed'})
+    kind = options.pop('type', None)
+    if kind not in POLICIES:
+        raise DynqError(f'network_g.policy.type: no policy {kind!r}.{nearest(kind, POLICIES)} Known: {", ".join(POLICIES)}.')
+    known = list(inspect.signature(POLICIES[kind].__init__).parameters)[3:]
+    check_keys('network_g.policy', options, ['type', *known])
+    return POLICIES[kind](num_layers, activation, **options)

@@ -1,0 +1,65 @@
+"""What quantized layers share during one forward: who decides their bits, and what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+# A decision answers, for the k-th adaptive layer and its input (N, ...): the bits of each sample, (N,) or a number.
+Decision = Callable[[int, Tensor], Tensor | float]
+
+
+@dataclass
+class BitTrace:
+    """The bits that one forward used.
+
+    Attributes:
+        bits: Layer name -> bits per sample, (N,), or a number that holds for all of them.
+    """
+
+    bits: dict[str, Tensor | float] = field(default_factory=dict)
+
+
+class BitContext:
+    """Shared by all quantized layers of one network; threads nothing through the backbone's forward.
+
+    Attributes:
+        quantizing: False makes every quantized layer behave as the float layer it was, bit for bit.
+        decision: The policy's answer for the forward in progress.
+        trace: Filled by the layers while it is set.
+    """
+
+    def __init__(self) -> None:
+        self.quantizing = True
+        self.decision: Decision | None = None
+        self.trace: BitTrace | None = None
+
+    @contextmanager
+    def deciding(self, decision: Decision) -> Iterator[None]:
+        """Let ``decision`` answer the layers within this block."""
+        self.decision = decision
+        try:
+            yield
+        finally:
+            self.decision = None
+
+    @contextmanager
+    def floating(self) -> Iterator[None]:
+        """Switch quantization off within this block."""
+        before, self.quantizing = self.quantizing, False
+        try:
+            yield
+        finally:
+            self.quantizing = before
+
+    @contextmanager
+    def tracing(self) -> Iterator[BitTrace]:
+        """Record the bits that the layers use within this block."""
+        before, self.trace = self.trace, BitTrace()
+        try:
+            yield self.trace
+        finally:
+            self.trace = before

@@ -1,0 +1,116 @@
+"""Fake quantization: pure functions of a tensor, its range and its bit-width.
+
+Both functions put values on a grid ``scale * integer`` and keep them as floating point. ``grid='integer'`` (default) is
+the grid that integer kernels use: an integer zero point, zero exactly representable. ``grid='literal'`` is the formula
+printed in the papers (AdaBM Eq. 1 and 2), whose grid starts at the lower bound and need not contain zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GRIDS = ('integer', 'literal')
+
+
+class _RoundToGrid(torch.autograd.Function):
+    """``scale * clamp(round(x / scale), low, high)`` with straight-through rounding.
+
+    Gradients, with v = x / scale: to x, 1 inside and 0 outside; to scale, ``round(v) - v`` inside (the residual term of
+    LSQ), ``low`` or ``high`` outside; to low and high, ``scale`` where they clip. One fused function, because autograd
+    over the five elementary operations would keep five copies of every activation.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        rounded = torch.div(x, scale).round_()
+        # maximum and minimum, not clamp: clamp with broadcast bounds leaves the vectorised path
+        torch.maximum(rounded, low, out=rounded)
+        torch.minimum(rounded, high, out=rounded)
+        out = rounded.mul_(scale)
+        ctx.save_for_backward(x, out, scale, low, high)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, out, scale, low, high = ctx.saved_tensors
+        need_x, need_scale, need_low, need_high = ctx.needs_input_grad
+        # side is 1 below the range, -1 above, 0 inside. Kept as floating point: boolean masks cost ten times more.
+        side = torch.maximum(x, low * scale)
+        side = torch.minimum(side, high * scale, out=side).sub_(x).sign_()
+        signed = grad * side
+        outside = side.mul_(signed)  # side^2 * grad
+        grad_x = grad - outside
+        grad_scale = grad_low = grad_high = None
+        if need_scale or need_low or need_high:
+            difference = _sum_to(signed, scale.shape)
+            total = _sum_to(outside, scale.shape)
+            at_low, at_high = (total + difference) / 2, (total - difference) / 2
+            if need_scale:
+                residual = torch.sub(out, x, out=signed).mul_(grad_x)
+                grad_scale = _sum_to(residual, scale.shape) / scale + at_low * low + at_high * high
+            if need_low:
+                grad_low = _sum_to(at_low * scale, low.shape)
+            if need_high:
+                grad_high = _sum_to(at_high * scale, high.shape)
+        return grad_x if need_x else None, grad_scale, grad_low, grad_high
+
+
+def _sum_to(x: Tensor, shape: torch.Size) -> Tensor:
+    return x.sum_to_size(shape) if x.shape != shape else x
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even, with the gradient of the identity (straight-through estimator)."""
+    return x + (x.round() - x).detach()
+
+
+def _per_sample(value: Tensor | float, x: Tensor) -> Tensor:
+    """Shape a scalar or (N,) so that it broadcasts over the samples of x."""
+    value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    return value.reshape(-1, *[1] * (x.dim() - 1)) if value.dim() == 1 else value
+
+
+def fake_quantize_activation(
+    x: Tensor, lower: Tensor, upper: Tensor, bits: Tensor | float, grid: str = 'integer'
+) -> Tensor:
+    """Quantize activations to 2^bits levels on [lower, upper], one bit-width per sample.
+
+    Scale S = (u - l) / (2^b - 1); the integer grid rounds the zero point -l / S. Differentiable in x, both bounds and
+    bits (DESIGN: a quantizer is a pure function of x, range and bits). Follows AdaBM Eq. 1.
+
+    Args:
+        x: Activations, (N, ...), samples first.
+        lower: Scalar, <= 0.
+        upper: Scalar, >= 0, above lower.
+        bits: Bit-width, a number or a tensor of shape (N,).
+        grid: ``'integer'`` or ``'literal'``.
+
+    Returns:
+        Tensor of x's shape and dtype.
+    """
+    levels = 2 ** _per_sample(bits, x) - 1
+    scale = (upper - lower) / levels
+    if grid == 'literal':
+        return _RoundToGrid.apply(x - lower, scale, torch.zeros_like(scale), levels.expand_as(scale)) + lower
+    zero_point = round_ste(-lower / scale)
+    return _RoundToGrid.apply(x, scale, -zero_point, levels - zero_point)
+
+
+def fake_quantize_weight(weight: Tensor, upper: Tensor, bits: int, grid: str = 'integer') -> Tensor:
+    """Quantize weights to 2^bits signed levels.
+
+    The integer grid is ``scale * {-2^(b-1), ..., 2^(b-1) - 1}`` with ``scale = upper / (2^(b-1) - 1)``, so that 8 bits
+    and fewer fit int8. The literal grid has 2^b levels from -upper to upper and no zero (AdaBM Eq. 2 as published).
+
+    Args:
+        weight: Weights, (C_out, ...).
+        upper: Clipping bound, > 0: a scalar (per tensor) or (C_out, 1, ...) (per channel).
+        bits: Bit-width, 2..8.
+        grid: ``'integer'`` or ``'literal'``.
+    """
+    if grid == 'literal':
+        levels = weight.new_tensor(2.0**bits - 1).expand_as(upper)
+        return _RoundToGrid.apply(weight + upper, 2 * upper / levels, torch.zeros_like(upper), levels) - upper
+    high = weight.new_tensor(2.0 ** (bits - 1) - 1).expand_as(upper)
+    return _RoundToGrid.apply(weight, upper / high, -high - 1, high)

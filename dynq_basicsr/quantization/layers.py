@@ -1,0 +1,89 @@
+"""Quantized layers: a float layer's weight, two ranges, and bits that come from the context."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dynq_basicsr.quantization.context import BitContext
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
+from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
+
+
+class QuantLayer:
+    """What quantized convolutions and linear layers have in common; mixed into the float class.
+
+    Attributes:
+        name: The layer's name in the backbone.
+        index: Its number among the adaptive layers, in the backbone's module order.
+        context: Shared with all layers of the network.
+    """
+
+    def adopt(self, name: str, index: int, options: QuantizationOptions, context: BitContext) -> None:
+        """Give a layer that was just changed from its float class the parts that quantization adds.
+
+        Args:
+            name: The layer's name in the backbone.
+            index: Its number among the adaptive layers.
+            options: Bits, granularity and grids.
+            context: The context to ask for bits.
+        """
+        self.name, self.index, self.options, self.context = name, index, options, context
+        self.activation_range = ActivationRange()
+        self.weight_range = WeightRange(self.weight, options.weight.per_channel)
+
+    def quantized_weight(self) -> Tensor:
+        """The fake-quantized weight."""
+        options = self.options.weight
+        if options.bits == FLOAT_BITS:
+            return self.weight
+        return fake_quantize_weight(self.weight, self.weight_range.upper, options.bits, options.grid)
+
+    def quantized_input(self, x: Tensor) -> Tensor:
+        """Fake-quantize the input (N, ...) at the bits that the context decides for each sample."""
+        float_input = self.options.activation.bits == FLOAT_BITS
+        bits = FLOAT_BITS if float_input else self.context.decision(self.index, x)
+        if self.context.trace is not None:
+            self.context.trace.bits[self.name] = bits
+        if float_input:
+            return x
+        bounds = self.activation_range
+        return fake_quantize_activation(x, bounds.lower, bounds.upper, bits, self.options.activation.grid)
+
+
+class QuantConv2d(QuantLayer, nn.Conv2d):
+    """``nn.Conv2d`` with quantized weight and input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C_out, H', W'), as the float layer where the context says so."""
+        if not self.context.quantizing:
+            return super().forward(x)
+        return self._conv_forward(self.quantized_input(x), self.quantized_weight(), self.bias)
+
+
+class QuantLinear(QuantLayer, nn.Linear):
+    """``nn.Linear`` with quantized weight and input; samples are the first axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, ..., C) to (N, ..., C_out), as the float layer where the context says so."""
+        if not self.context.quantizing:
+            return super().forward(x)
+        return torch.nn.functional.linear(self.quantized_input(x), self.quantized_weight(), self.bias)
+
+
+QUANTIZED_CLASSES = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
+
+
+def quantize_layer(layer: nn.Module, name: str, index: int, options: QuantizationOptions, context: BitContext) -> None:
+    """Turn a float layer into its quantized twin, in place: same object, same parameters, same hooks.
+
+    Args:
+        layer: An ``nn.Conv2d`` or ``nn.Linear``.
+        name: Its name in the backbone.
+        index: Its number among the adaptive layers.
+        options: Bits, granularity and grids.
+        context: The context to ask for bits.
+    """
+    layer.__class__ = QUANTIZED_CLASSES[type(layer)]
+    layer.adopt(name, index, options, context)

@@ -1,0 +1,84 @@
+"""What calibration remembers of a layer's input: range, spread, histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dynq_basicsr.quantization.layers import QuantLayer
+
+BINS = 8192
+
+
+class InputObserver:
+    """Statistics of one layer's input over all calibration batches, in one pass.
+
+    The histogram has fixed bins on [-limit, limit]. When a value falls outside, the limit doubles and neighbouring bins
+    merge, so counts stay exact and no second pass is needed.
+
+    Attributes:
+        lower: Smallest value seen, at most 0.
+        upper: Largest value seen, at least 0.
+        deviation: Mean over samples of the unbiased standard deviation (AdaBM's layer sensitivity).
+        counts: Histogram, (BINS,), float64.
+    """
+
+    def __init__(self) -> None:
+        self.lower = self.upper = 0.0
+        self.limit = 0.0
+        self.counts: Tensor | None = None
+        self._deviations = 0.0
+        self._samples = 0
+
+    @property
+    def deviation(self) -> float:
+        """Mean over samples of the standard deviation."""
+        return self._deviations / max(self._samples, 1)
+
+    @property
+    def centers(self) -> Tensor:
+        """Middle of each bin, (BINS,), float64."""
+        edges = torch.linspace(-self.limit, self.limit, BINS + 1, dtype=torch.float64)
+        return (edges[:-1] + edges[1:]) / 2
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Enter a batch (N, ...)."""
+        low, high = (float(value) for value in torch.aminmax(x))
+        self.lower, self.upper = min(self.lower, low), max(self.upper, high)
+        self._deviations += float(x.flatten(1).std(dim=1).sum())
+        self._samples += len(x)
+        self._make_room(max(-low, high))
+        # memory order, not index order: flattening a channels-last tensor would copy it
+        flat = x.as_strided((x.numel(),), (1,)) if x.is_contiguous(memory_format=torch.channels_last) else x.flatten()
+        self.counts += torch.histc(flat.float(), BINS, -self.limit, self.limit).double().cpu()
+
+    def _make_room(self, largest: float) -> None:
+        if self.counts is None:
+            self.limit = largest or 1.0
+            self.counts = torch.zeros(BINS, dtype=torch.float64)
+        while largest > self.limit:
+            merged = self.counts.view(-1, 2).sum(dim=1)
+            self.counts = torch.zeros(BINS, dtype=torch.float64)
+            self.counts[BINS // 4 : -BINS // 4] = merged
+            self.limit *= 2
+
+
+@contextmanager
+def observing(layers: Sequence[QuantLayer], observers: Sequence[InputObserver]) -> Iterator[None]:
+    """Let each observer see its layer's input within this block; no hook stays behind."""
+
+    def watch(observer: InputObserver):
+        return lambda layer, inputs: observer.observe(inputs[0])
+
+    hooks = [
+        layer.register_forward_pre_hook(watch(observer)) for layer, observer in zip(layers, observers, strict=True)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,106 @@
+"""The ``quantization`` section of an option file as typed, checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.quantization.fake_quantize import GRIDS
+
+FLOAT_BITS = 32
+
+
+def check_bits(section: str, bits: object) -> int:
+    """Return bits as an int, or refuse what is neither 2..8 nor 32 (float).
+
+    Raises:
+        DynqError: Names the section and the value.
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int) or not (2 <= bits <= 8 or bits == FLOAT_BITS):
+        raise DynqError(f'{section}: bits must be a whole number from 2 to 8, or 32 for float, not {bits!r}.')
+    return bits
+
+
+def _check_choice(section: str, value: object, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise DynqError(f'{section}: must be one of {", ".join(choices)}, not {value!r}.')
+    return value
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """How weights are quantized: bits (2..8, 32: float), granularity ``tensor`` or ``channel``, grid."""
+
+    bits: int = FLOAT_BITS
+    granularity: str = 'tensor'
+    grid: str = 'integer'
+
+    def __post_init__(self) -> None:
+        check_bits('quantization.weight.bits', self.bits)
+        _check_choice('quantization.weight.granularity', self.granularity, ('tensor', 'channel'))
+        _check_choice('quantization.weight.grid', self.grid, GRIDS)
+
+    @property
+    def per_channel(self) -> bool:
+        """True for one range per output channel."""
+        return self.granularity == 'channel'
+
+
+@dataclass(frozen=True)
+class ActivationOptions:
+    """How activations are quantized: base bits (2..8, 32: float), the range that adaptive bits are clamped to, grid."""
+
+    bits: int = FLOAT_BITS
+    bits_range: tuple[int, int] = (2, 8)
+    grid: str = 'integer'
+
+    def __post_init__(self) -> None:
+        section = 'quantization.activation'
+        check_bits(f'{section}.bits', self.bits)
+        if not isinstance(self.bits_range, list | tuple) or len(self.bits_range) != 2:
+            raise DynqError(f'{section}.bits_range: expected [lowest, highest] bits, not {self.bits_range!r}.')
+        low, high = (check_bits(f'{section}.bits_range', bits) for bits in self.bits_range)
+        if self.bits != FLOAT_BITS and not low <= self.bits <= high <= 8:
+            raise DynqError(f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.')
+        _check_choice(f'{section}.grid', self.grid, GRIDS)
+
+
+@dataclass(frozen=True)
+class QuantizationOptions:
+    """The whole section.
+
+    Attributes:
+        weight: Static weight quantization.
+        activation: Adaptive activation quantization.
+        layers: Patterns of the layers to quantize (class name, exact name, or ``re:``); empty: the backbone's profile.
+        exclude: Patterns of layers to leave float after all.
+    """
+
+    weight: WeightOptions = field(default_factory=WeightOptions)
+    activation: ActivationOptions = field(default_factory=ActivationOptions)
+    layers: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    @property
+    def enabled(self) -> bool:
+        """False when weights and activations are both float (32 bits): nothing is quantized then."""
+        return (self.weight.bits, self.activation.bits) != (FLOAT_BITS, FLOAT_BITS)
+
+    @classmethod
+    def from_dict(cls, given: Mapping | None) -> QuantizationOptions:
+        """Read the section, refusing unknown keys and impossible values.
+
+        Raises:
+            DynqError: Names the key and what it may be.
+        """
+        given = dict(given or {})
+        check_keys('network_g.quantization', given, [item.name for item in fields(cls)])
+        for key, part in (('weight', WeightOptions), ('activation', ActivationOptions)):
+            values = given.get(key) or {}
+            check_keys(f'network_g.quantization.{key}', values, [item.name for item in fields(part)])
+            given[key] = part(**values)
+        for key in ('layers', 'exclude'):
+            patterns = given.get(key) or ()
+            given[key] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        return cls(**given)

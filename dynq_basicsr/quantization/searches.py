@@ -1,0 +1,62 @@
+"""Searches for clipping ranges; every candidate is evaluated in the same call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.observers import InputObserver
+
+WEIGHT_RATIOS = torch.arange(100, 20, -1) / 100
+CLIP_RATIOS = torch.arange(100, 0, -1) / 100
+
+
+@torch.no_grad()
+def search_weight_range(weight: Tensor, bits: int, per_channel: bool = False, grid: str = 'integer') -> Tensor:
+    """OMSE: the clipping bound with the least mean squared error, among ratios of max |w|.
+
+    Args:
+        weight: (C_out, ...).
+        bits: Bit-width.
+        per_channel: One bound an output channel.
+        grid: See ``fake_quantize_weight``.
+
+    Returns:
+        Scalar, or (C_out, 1, ...).
+    """
+    rows = weight.flatten(1) if per_channel else weight.reshape(1, -1)
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    bounds = WEIGHT_RATIOS.to(weight).view(-1, 1) * largest.view(1, -1)  # (candidates, rows)
+    errors = torch.stack(
+        [(fake_quantize_weight(rows, bound.view(-1, 1), bits, grid) - rows).square().sum(dim=1) for bound in bounds]
+    )
+    best = bounds.gather(0, errors.argmin(dim=0, keepdim=True)).squeeze(0)
+    return best.view(-1, *[1] * (weight.dim() - 1)) if per_channel else best.squeeze(0)
+
+
+@torch.no_grad()
+def search_clipping(observer: InputObserver, bits: float, grid: str = 'integer') -> tuple[float, float]:
+    """Bit-aware clipping: shrink both bounds by the ratio with the least squared error (AdaBM section 3.3).
+
+    The error is taken over the histogram of all calibration data, at the layer's own bits.
+
+    Args:
+        observer: What calibration saw of the layer's input.
+        bits: The layer's bit-width.
+        grid: See ``fake_quantize_activation``.
+
+    Returns:
+        (lower, upper).
+    """
+    occupied = observer.counts > 0
+    values, counts = observer.centers[occupied], observer.counts[occupied]
+    # one row a candidate: its ratio scales the values instead of the bounds, so that one call serves all
+    ratios = CLIP_RATIOS.double()
+    scaled = values / ratios.view(-1, 1)
+    lower, upper = values.new_tensor(observer.lower), values.new_tensor(observer.upper)
+    if float(upper - lower) == 0:
+        return observer.lower, observer.upper
+    errors = ((fake_quantize_activation(scaled, lower, upper, bits, grid) - scaled) * ratios.view(-1, 1)).square() @ counts
+    ratio = float(ratios[errors.argmin()])
+    return ratio * observer.lower, ratio * observer.upper

@@ -1,0 +1,119 @@
+"""Which layers to quantize: patterns from an option file or a profile, or a rule that needs neither."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from dynq_basicsr.errors import DynqError, nearest
+from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES
+
+# Side of the square that the generic rule sends through the network, in pixels: a multiple of every usual window size.
+PROBE_SIZE = 64
+
+
+def select_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
+    """Resolve patterns to the names of convolutions and linear layers, in module order.
+
+    A pattern is the exact name of a module, the class name of modules, or ``re:`` and a regular expression for whole
+    names. A module that is no layer itself stands for every layer inside it.
+
+    Args:
+        model: The network.
+        patterns: The patterns; each must match something.
+
+    Raises:
+        DynqError: If a pattern matches nothing; names near module and class names.
+    """
+    modules = dict(model.named_modules())
+    chosen = set()
+    for pattern in patterns:
+        matched = [name for name, module in modules.items() if _matches(pattern, name, module)]
+        layers = {inner for name in matched for inner in _layers_under(modules, name)}
+        if not layers:
+            candidates = [name for name in modules if name] + sorted({type(m).__name__ for m in modules.values()})
+            raise DynqError(
+                f'quantization: the pattern {pattern!r} matches no convolution or linear layer of '
+                f'{type(model).__name__}.{nearest(pattern.removeprefix("re:"), candidates)}'
+            )
+        chosen |= layers
+    return [name for name in modules if name in chosen]
+
+
+def _matches(pattern: str, name: str, module: nn.Module) -> bool:
+    if pattern.startswith('re:'):
+        try:
+            return re.fullmatch(pattern[3:], name) is not None
+        except re.error as error:
+            raise DynqError(f'quantization: {pattern!r} is not a regular expression: {error}.') from error
+    return pattern in (name, type(module).__name__) and name != ''
+
+
+def _layers_under(modules: dict[str, nn.Module], name: str) -> list[str]:
+    return [
+        inner
+        for inner, module in modules.items()
+        if (inner == name or inner.startswith(f'{name}.')) and type(module) in QUANTIZED_CLASSES
+    ]
+
+
+@torch.no_grad()
+def generic_layers(model: nn.Module, in_channels: int) -> list[str]:
+    """Choose layers without knowing the architecture.
+
+    The rule: every convolution that works at the input's resolution, except the first one that runs (the head) and the
+    last (it feeds the upsampler or is the tail). Convolutions of pooled features (channel attention) and behind the
+    upsampler work at other resolutions, linear layers may be attention: all of them stay float.
+
+    Args:
+        model: The network; run once on zeros.
+        in_channels: Channels of the image it takes.
+
+    Raises:
+        DynqError: If fewer than three convolutions qualify.
+    """
+    executed: list[str] = []
+
+    def note(name: str):
+        def hook(layer: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
+            sizes = {tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])}
+            if sizes == {(PROBE_SIZE, PROBE_SIZE)} and name not in executed:
+                executed.append(name)
+
+        return hook
+
+    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if type(m) is nn.Conv2d]
+    parameter = next(model.parameters())
+    training = model.training
+    try:
+        model.eval()(parameter.new_zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    if len(executed) < 3:
+        raise DynqError(
+            f'quantization: no rule fits {type(model).__name__}, which has {len(executed)} convolutions at the input '
+            'resolution; name its layers in network_g.quantization.layers.'
+        )
+    chosen = set(executed[1:-1])
+    return [name for name, _ in model.named_modules() if name in chosen]
+
+
+def feature_taps(names: list[str]) -> list[str]:
+    """Name the modules whose outputs stand for the network's features: one tap a block.
+
+    They are the children of the innermost module that holds all given layers, those that hold at least one: the
+    residual blocks of EDSR, the residual groups of RCAN, the RSTBs of SwinIR.
+
+    Args:
+        names: Names of the quantized layers, at least one.
+    """
+    paths = [name.split('.') for name in names]
+    depth = 0
+    while all(len(path) > depth + 1 and path[depth] == paths[0][depth] for path in paths):
+        depth += 1
+    return list(dict.fromkeys('.'.join(path[: depth + 1]) for path in paths))

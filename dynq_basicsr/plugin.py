@@ -7,14 +7,19 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 from dynq_basicsr import cli, compat
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
 from dynq_basicsr.data import checks
 from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.metrics.cost_metrics import calculate_bitops, calculate_fab
+from dynq_basicsr.models.adabm_model import AdaBMModel
+from dynq_basicsr.models.quantized_model import QuantizedModel
 
-ARCHS: tuple = ()
-MODELS: tuple = ()
+ARCHS: tuple = (QuantizedSR, SRResNetBN)
+MODELS: tuple = (QuantizedModel, AdaBMModel)
 DATASETS: tuple = (LRCalibrationDataset,)
-METRICS: tuple = ()
+METRICS: tuple = (calculate_fab, calculate_bitops)
 
 
 def register() -> None:

@@ -14,18 +14,22 @@ from torch import Tensor, nn
 
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
 
 # Where state dicts lie in the files of BasicSR (first two) and of other trainers.
 _SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
 
 
-def read_state_dict(path: str | Path, param_key: str | None = 'params') -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path, param_key: str | None = 'params') -> tuple[dict[str, Tensor], dict]:
     """Read a state dict onto the CPU, executing nothing that the file holds.
 
     Args:
         path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
         param_key: Section to prefer, as BasicSR's ``path.param_key_g``; another known section, or the file itself, is
             taken where it is missing.
+
+    Returns:
+        The state dict, and the description that checkpoints of quantized networks carry (else empty).
 
     Raises:
         DynqError: If the file is missing, unreadable, or holds no tensors.
@@ -41,6 +45,7 @@ def read_state_dict(path: str | Path, param_key: str | None = 'params') -> dict[
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise DynqError(f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.') from error
+    description = content.get('description', {}) if isinstance(content, Mapping) else {}
     for section in (param_key, *_SECTIONS):
         if isinstance(content, Mapping) and isinstance(content.get(section), Mapping):
             content = content[section]
@@ -48,7 +53,8 @@ def read_state_dict(path: str | Path, param_key: str | None = 'params') -> dict[
     tensors = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
     if not tensors or not content:
         raise DynqError(f'{path}: holds no state dict, neither under {param_key!r} nor by itself.')
-    return {key.removeprefix('module.'): value for key, value in content.items()}
+    state = {key.removeprefix('module.'): value for key, value in content.items()}
+    return state, description if isinstance(description, Mapping) else {}
 
 
 def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'params') -> None:
@@ -59,30 +65,51 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
 
     Args:
         net: The bare network, no parallel wrapper.
-        path: See ``read_state_dict``.
-        param_key: See ``read_state_dict``.
+        path: See ``read_checkpoint``.
+        param_key: See ``read_checkpoint``.
 
     Raises:
-        DynqError: Names the keys that are missing, left over or of another shape.
+        DynqError: Names the keys that are missing, left over or of another shape, or the option in which network_g
+            differs from what the quantized checkpoint was made with.
     """
-    state = read_state_dict(path, param_key)
+    state, description = read_checkpoint(path, param_key)
     backbone = getattr(net, 'backbone', None)
     is_quantized = any(key.startswith('backbone.') for key in state)
     if is_quantized and backbone is None:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
+    if is_quantized:
+        _check_description(path, description, net.description)
     target = net if is_quantized or backbone is None else backbone
     own = target.state_dict()
+    if not is_quantized:
+        own = {key: value for key, value in own.items() if key not in _quantizer_keys(target)}
     optional = _constant_buffers(target)
     problems = []
     for name, rename in KEY_MAPS.items():
         renamed = {new: value for key, value in state.items() if (new := rename(key)) is not None}
         problem = _mismatch(own, renamed, optional)
         if not problem:
-            target.load_state_dict({key: own[key] for key in own if key not in renamed} | renamed)
+            target.load_state_dict(target.state_dict() | renamed)
             get_root_logger().info(f'Loaded {type(target).__name__} from {path}, keys {name}.')
             return
         problems.append(problem)
     raise DynqError(f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.')
+
+
+def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:
+    """Refuse to load a quantized checkpoint into a network of other options; keys that only one names are defaults."""
+    for key in saved.keys() & current.keys():
+        before, now = saved[key], current[key]
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            _check_description(path, before, now, f'{section}.{key}')
+        elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
+            raise DynqError(f'{path} was made with {section}.{key} = {before!r}, network_g asks for {now!r}; make them agree.')
+
+
+def _quantizer_keys(net: nn.Module) -> set[str]:
+    """Keys that only a quantized network has."""
+    ranges = [name for name, module in net.named_modules() if isinstance(module, ActivationRange | WeightRange)]
+    return {f'{name}.{key}' for name in ranges for key in net.get_submodule(name).state_dict()}
 
 
 def _constant_buffers(net: nn.Module) -> set[str]:

@@ -41,9 +41,10 @@ def check_pair_names(section: str, opt: Mapping, lq_names: list[str], gt_names: 
 
 
 def check_sizes(opt: Mapping, sizes: Mapping[str, tuple[str, int, int]]) -> None:
-    """Refuse a pair of which GT is not exactly ``scale`` times LQ, or of which LQ is smaller than a training patch.
+    """Refuse a pair of which GT is not ``scale`` times LQ, or of which LQ is smaller than a training patch.
 
-    BasicSR crops a larger GT silently in validation, so a wrong ``scale`` or folder would only show as a low PSNR.
+    BasicSR crops a larger GT silently in validation, so a wrong ``scale`` or folder would only show as a low PSNR. The
+    few rows and columns by which an uncropped photograph exceeds a multiple of the scale are left to it.
 
     Args:
         opt: The data set's options: ``scale``, and for training ``phase`` and ``gt_size``.
@@ -55,7 +56,8 @@ def check_sizes(opt: Mapping, sizes: Mapping[str, tuple[str, int, int]]) -> None
     (lq, lq_width, lq_height), (gt, gt_width, gt_height) = sizes['lq'], sizes['gt']
     scale = opt['scale']
     width, height = lq_width * scale, lq_height * scale
-    if (gt_width, gt_height) != (width, height):
+    slack = 0 if opt.get('phase') == 'train' else scale - 1
+    if not (0 <= gt_width - width <= slack and 0 <= gt_height - height <= slack):
         raise DynqError(f'{gt}: GT is {gt_width}x{gt_height} pixels and LQ ({lq}) {lq_width}x{lq_height}, but at scale '
                         f'{scale} GT must be {width}x{height}; crop GT or make LQ again, or correct scale, dataroot_gt '
                         'or dataroot_lq.')

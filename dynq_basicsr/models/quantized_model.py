@@ -17,10 +17,11 @@ from tqdm import tqdm
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.models.allocator import keep_freed_memory
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
-from dynq_basicsr.quantization.cost import measure_cost
+from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.bitmaps import save_bit_map
 
@@ -49,10 +50,14 @@ class QuantizedModel(SRModel):
         check_keys('val', val, VAL_OPTIONS)
         if opt['num_gpu'] > 1 and not opt['dist']:
             raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
+        if opt['num_gpu'] == 0:
+            keep_freed_memory()
         self.tiling = TilingOptions.from_val(val)
         self._cost = None
         super().__init__(opt)
         self.net_g.to(memory_format=torch.channels_last)
+        whole = sum(parameter.numel() for parameter in self.network.parameters())
+        get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K of {whole / 1000:.1f}K parameters.')
         self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
 
     @property

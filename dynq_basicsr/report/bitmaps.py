@@ -1,11 +1,15 @@
-"""Bit maps: one image with every patch tinted by its bits, and a chart of the bits of every layer (AdaBM Fig. 4).
+"""Bit maps: an image with every patch tinted by its bits, and a chart of the bits of every layer (AdaBM Fig. 4).
 
-``python -m dynq_basicsr.report.bitmaps -opt options/test_X.yml --image LR.png --out bits.png`` draws one for any LR image.
+    python -m dynq_basicsr.report.bitmaps -opt options/test_NAME.yml --image LR.png --out bits.png
+
+draws one for any LR image, with the network and the patches of any option file for tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,35 +17,15 @@ import cv2
 import numpy as np
 
 from dynq_basicsr.quantization.usage import BitUsage
+from dynq_basicsr.report.layer_charts import INK, MANY_LAYERS, bit_colours, chart_size, draw_layers
+from dynq_basicsr.report.sheet import Sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 100
-MARGIN = 24  # pixels around and between panels
-HEADER = 60  # pixels above the image, for its two lines of title
-LEGEND = 64  # pixels below the image, for the colour bar
-PANEL = (960, 720)  # the image is enlarged by a whole number as long as it stays within this width and height
-MANY_LAYERS = 40  # above, the chart lies below the image and names only some layers
-LOWEST, HIGHEST = 2, 8  # ends of the colour scale, bits; the same in every picture, so that pictures compare
-TINT = 0.45  # share of the tint in a pixel
-INK, QUIET, PAPER = '#1c2430', '#66707c', '#ffffff'
-
-
-def bit_colours(bits: np.ndarray) -> np.ndarray:
-    """Colours of bit-widths, blue at 2 to red at 8, clipped beyond.
-
-    Args:
-        bits: Any shape.
-
-    Returns:
-        RGB in [0, 1], one more axis of 3.
-    """
-    from matplotlib import colormaps
-
-    position = (np.clip(bits, LOWEST, HIGHEST) - LOWEST) / (HIGHEST - LOWEST)
-    return colormaps['turbo'](0.07 + 0.85 * position)[..., :3]
+MARGIN, HEADER, LEGEND = 24, 60, 66  # around panels; above each, for its title; below the image, for the colour bar
+PANEL = (1280, 860)  # the image is enlarged by a whole number as long as it stays within this width and height
+TINT = 0.5  # share of the tint in a pixel
 
 
 def enlargement(height: int, width: int) -> int:
@@ -49,172 +33,133 @@ def enlargement(height: int, width: int) -> int:
     return max(1, min(PANEL[0] // width, PANEL[1] // height))
 
 
-def tinted(lq: np.ndarray, usage: BitUsage) -> np.ndarray:
-    """Mix the greyed image with the colour of each patch's mean bits; where patches overlap, with their mean.
+def tint_patches(lq: np.ndarray, usage: BitUsage) -> np.ndarray:
+    """Mix the half greyed image with the colour of each patch's mean bits; where patches overlap, of their mean.
 
     Args:
         lq: (H, W, 3) uint8, BGR.
         usage: Bits of its patches.
 
     Returns:
-        (H, W, 3) in [0, 1], RGB; the untouched image for a float network.
+        (H, W, 3) uint8, BGR; the image itself for a float network.
     """
-    image = lq[..., ::-1].astype(np.float64) / 255
     if not usage.bits:
-        return image
+        return lq
     total, count = np.zeros(lq.shape[:2]), np.zeros(lq.shape[:2])
     for (top, left, bottom, right), bits in zip(usage.boxes, usage.patch_bits.tolist(), strict=True):
         total[top:bottom, left:right] += bits
         count[top:bottom, left:right] += 1
     # Half grey: the photograph stays recognisable, but its own colours are not mistaken for bits.
-    grey = image.mean(axis=2, keepdims=True)
-    return (1 - TINT) * (image + grey) / 2 + TINT * bit_colours(total / np.maximum(count, 1))
+    half_grey = (lq + lq.mean(axis=2, keepdims=True)) / 2
+    colours = 255 * bit_colours(total / count)[..., ::-1]
+    return np.rint((1 - TINT) * half_grey + TINT * colours).astype(np.uint8)
 
 
 def save_bit_map(lq: np.ndarray, usage: BitUsage, path: str | Path) -> None:
     """Save a picture of the bits that an image used.
 
     The LR image is enlarged without interpolation; each patch is tinted, outlined and labelled with its mean bits over
-    layers. The chart shows the mean bits of each layer over patches, weighted by area.
+    layers. The chart shows the mean bits of each layer over patches, weighted by area: beside the image, or below it
+    for more than 40 layers.
 
     Args:
         lq: The LR image, (H, W, 3) uint8, BGR.
         usage: What it used; that of a float network gives the plain image and a sentence.
         path: PNG file to write; its folder is made.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     height, width = lq.shape[:2]
     factor = enlargement(height, width)
     panel = (factor * width, factor * height)
-    # Pictures of large images are looked at from further away.
-    text = max(1.0, max(panel) / 1400)
+    # Pictures of large images are looked at from further away: everything but the image grows with them.
+    unit = max(1.0, max(panel) / 1400)
+    margin, header, legend = (round(unit * length) for length in (MARGIN, HEADER, LEGEND))
     layers = usage.layer_bits
-    below = len(layers) > MANY_LAYERS
-    chart = _chart_size(len(layers), panel, text)
-    if below:
-        size = (2 * MARGIN + max(panel[0], chart[0]), HEADER + panel[1] + LEGEND + HEADER + chart[1] + 2 * MARGIN)
-        corner = (MARGIN, size[1] - MARGIN - chart[1])
-    else:
-        size = (3 * MARGIN + panel[0] + chart[0], HEADER + max(panel[1] + LEGEND, chart[1] + MARGIN))
-        corner = (2 * MARGIN + panel[0], HEADER)
-    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI, facecolor=PAPER)
-    FigureCanvasAgg(figure)
-    _draw_image(figure, lq, usage, factor, text)
+    chart = chart_size(len(layers), panel, unit)
     if not layers:
-        _sentence(figure, corner, chart, text)
-    elif below:
-        _draw_columns(_axes(figure, corner, chart), layers, text)
+        size = (2 * margin + max(panel[0], round(400 * unit)), header + panel[1] + margin)
+    elif len(layers) > MANY_LAYERS:
+        chart_corner = (margin, header + panel[1] + legend + header)
+        size = (2 * margin + max(panel[0], chart[0]), chart_corner[1] + chart[1] + 2 * margin)
     else:
-        _draw_bars(figure, corner, chart, layers, text)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, format='png', facecolor=PAPER)
+        chart_corner = (2 * margin + panel[0], header)
+        size = (3 * margin + panel[0] + chart[0], header + max(panel[1] + legend, chart[1] + margin))
+    sheet = Sheet(size, unit)
+    _draw_image(sheet, (margin, header), panel, lq, usage)
+    if layers:
+        draw_layers(sheet, chart_corner, chart, layers)
+    sheet.save(path)
 
 
-def _chart_size(layers: int, panel: tuple[int, int], text: float) -> tuple[int, int]:
-    if layers > MANY_LAYERS:
-        return max(panel[0], 960), int(260 * text)
-    return int(440 * text), max(panel[1], int(18 * text * layers))
-
-
-def _axes(figure: Figure, corner: tuple[float, float], size: tuple[float, float], **options: object) -> Axes:
-    """Axes at a place given in pixels from the top left corner, so that image pixels meet picture pixels."""
-    width, height = figure.get_size_inches() * DPI
-    place = (corner[0] / width, 1 - (corner[1] + size[1]) / height, size[0] / width, size[1] / height)
-    axes = figure.add_axes(place, **options)
-    axes.tick_params(colors=QUIET, labelcolor=INK, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
-
-
-def _title(figure: Figure, corner: tuple[float, float], first: str, second: str, text: float) -> None:
-    width, height = figure.get_size_inches() * DPI
-    for rise, line, size, colour in ((32, first, 13, INK), (11, second, 9.5, QUIET)):
-        place = (corner[0] / width, 1 - (corner[1] - rise) / height)
-        figure.text(*place, line, fontsize=size * min(text, 1.3), color=colour, va='bottom', ha='left')
-
-
-def _draw_image(figure: Figure, lq: np.ndarray, usage: BitUsage, factor: int, text: float) -> None:
-    from matplotlib.patheffects import withStroke
-    from matplotlib.patches import Rectangle
-
-    height, width = lq.shape[:2]
-    corner, size = (MARGIN, HEADER), (factor * width, factor * height)
-    axes = _axes(figure, corner, size)
-    pixels = np.rint(255 * tinted(lq, usage)).astype(np.uint8)
-    enlarged = cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST)
-    axes.imshow(enlarged, extent=(0, width, height, 0), interpolation='none', aspect='auto')
-    axes.set(xticks=[], yticks=[])
+def _draw_image(sheet: Sheet, corner: tuple[int, int], panel: tuple[int, int], lq: np.ndarray, usage: BitUsage) -> None:
+    pixels = cv2.resize(tint_patches(lq, usage), panel, interpolation=cv2.INTER_NEAREST)
+    axes = sheet.picture(corner, pixels)
     if not usage.bits:
-        _title(figure, corner, 'Input image', f'{width} x {height} pixels', text)
+        sheet.title(corner, 'Bits of each patch', 'This network is float: every layer computes with 32 bits.')
         return
     bits = usage.patch_bits.numpy()
-    many = 's' if len(bits) > 1 else ''
-    _title(figure, corner, 'Bits of each patch', f'mean over layers; {len(bits)} patch{"e" * bool(many)}{many}, '
-           f'{bits.min():.2f} to {bits.max():.2f}, FAB {usage.fab():.2f}', text)  # fmt: skip
-    for box, value, colour in zip(usage.boxes, bits, bit_colours(bits), strict=True):
-        top, left, bottom, right = box
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor='white', linewidth=1.2))
-        inset = 1.5 / factor
-        axes.add_patch(Rectangle((left + inset, top + inset), right - left - 2 * inset, bottom - top - 2 * inset,
-                                 fill=False, edgecolor=colour, linewidth=1.6))  # fmt: skip
-        side = factor * min(right - left, bottom - top)
-        if side >= 34:
-            axes.text((left + right) / 2, (top + bottom) / 2, f'{value:.2f}', color='white', weight='bold', ha='center',
-                      va='center', fontsize=float(np.clip(side / 9, 8, 17)),
-                      path_effects=[withStroke(linewidth=2.5, foreground=INK)])  # fmt: skip
-    _draw_legend(figure, (MARGIN, HEADER + size[1] + 14), min(size[0], 420), text)
+    patches = 'one patch' if len(bits) == 1 else f'{len(bits)} patches, {bits.min():.2f} to {bits.max():.2f}'
+    sheet.title(corner, 'Bits of each patch', f'mean over layers; {patches}, FAB {usage.fab():.2f}')
+    for box, value in zip(usage.boxes, bits, strict=True):
+        _draw_patch(axes, box, value, panel[0] // lq.shape[1], sheet.unit)
+    below = corner[1] + panel[1] + round(16 * sheet.unit)
+    _draw_legend(sheet, (corner[0], below), min(panel[0], round(420 * sheet.unit)))
 
 
-def _draw_legend(figure: Figure, corner: tuple[float, float], width: int, text: float) -> None:
-    axes = _axes(figure, corner, (width, 12))
-    ramp = bit_colours(np.linspace(LOWEST, HIGHEST, 256))[None]
-    axes.imshow(ramp, extent=(LOWEST, HIGHEST, 0, 1), aspect='auto')
-    ticks = list(range(LOWEST, HIGHEST + 1))
-    axes.set(xticks=ticks, xticklabels=[*map(str, ticks[:-1]), f'{ticks[-1]} bits'], yticks=[])
-    axes.tick_params(labelsize=8.5 * min(text, 1.3), pad=3)
+def _draw_patch(axes: Axes, box: tuple[int, int, int, int], bits: float, factor: int, unit: float) -> None:
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    top, left, bottom, right = (factor * edge for edge in box)
+    # A coloured line inside a white one: visible on bright and dark photographs alike.
+    for inset, colour in ((0.0, 'white'), (1.5 * unit, bit_colours(np.array(bits)))):
+        axes.add_patch(
+            Rectangle(
+                (left + inset, top + inset), right - left - 2 * inset, bottom - top - 2 * inset,
+                fill=False, edgecolor=colour, linewidth=1.3,
+            )
+        )  # fmt: skip
+    side = min(right - left, bottom - top) / unit
+    if side >= 34:  # a smaller patch has no room for a number
+        axes.text(
+            (left + right) / 2, (top + bottom) / 2, f'{bits:.2f}', color='white', weight='bold',
+            ha='center', va='center', fontsize=float(np.clip(side / 10, 8, 16)),
+            path_effects=[withStroke(linewidth=2.5, foreground=INK)],
+        )  # fmt: skip
 
 
-def _draw_bars(figure: Figure, corner: tuple[int, int], size: tuple[int, int], layers: dict[str, float],
-               text: float) -> None:  # fmt: skip
-    values = np.array(list(layers.values()))
-    mean = values.mean()
-    _title(figure, corner, 'Bits of each layer', f'mean over patches; {len(values)} layers in the order of the network, '
-           f'{values.min():.2f} to {values.max():.2f}', text)  # fmt: skip
-    font = 8.5 * text
-    names = int(0.62 * font / 72 * DPI * max(map(len, layers))) + 10
-    names = min(names, size[0] // 2)
-    axes = _axes(figure, (corner[0] + names, corner[1]), (size[0] - names - 40, size[1]))
-    rows = np.arange(len(values))
-    axes.barh(rows, values, height=0.72, color=bit_colours(values))
-    axes.axvline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    for row, value in zip(rows, values, strict=True):
-        axes.text(value + 0.08, row, f'{value:.2f}', va='center', fontsize=font, color=INK)
-    axes.set(yticks=rows, yticklabels=list(layers), xlim=(0, max(HIGHEST, values.max())), ylim=(len(values) - 0.4, -0.6))
-    axes.set_xticks([])
-    axes.tick_params(labelsize=font)
+def _draw_legend(sheet: Sheet, corner: tuple[int, int], width: int) -> None:
+    axes = sheet.axes(corner, (width, round(12 * sheet.unit)))
+    bits = np.arange(2, 9)
+    axes.imshow(bit_colours(np.linspace(bits[0], bits[-1], 256))[None], extent=(bits[0], bits[-1], 0, 1), aspect='auto')
+    axes.set(xticks=bits, xticklabels=[*map(str, bits[:-1]), f'{bits[-1]} bits'], yticks=[])
+    axes.tick_params(labelsize=9, pad=3)
 
 
-def _draw_columns(axes: Axes, layers: dict[str, float], text: float) -> None:
-    values, names = np.array(list(layers.values())), list(layers)
-    columns = np.arange(len(values))
-    axes.bar(columns, values, width=1.0, color=bit_colours(values))
-    axes.axhline(values.mean(), color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    top = max(HIGHEST, values.max())
-    axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(0, top), yticks=range(0, int(top) + 1, 2))
-    axes.tick_params(labelsize=8.5 * text)
-    del names
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line.
 
+    Args:
+        arguments: Without the program's name; None: those of this process.
 
-def _sentence(figure: Figure, corner: tuple[int, int], size: tuple[int, int], text: float) -> None:
-    axes = _axes(figure, corner, size)
-    axes.set(xticks=[], yticks=[])
-    axes.text(0, 1, 'This network is float:\nevery layer computes with 32 bits,\nwhatever the image.', va='top',
-              fontsize=13 * text, color=INK, linespacing=1.5, transform=axes.transAxes)  # fmt: skip
+    Returns:
+        The exit code: 0, or 2 after an error that the user can mend.
+    """
+    from dynq_basicsr.report.command import run_command
+    from dynq_basicsr.report.one_image import read_lr_image, use_network
+
+    prog = 'python -m dynq_basicsr.report.bitmaps'
+    parser = argparse.ArgumentParser(prog=prog, description='Draw the bits that one LR image uses.')
+    parser.add_argument('-opt', required=True, help='an option file for tests; its network_g, path and val are read')
+    parser.add_argument('--image', required=True, type=Path, help='the LR image')
+    parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
+    given = parser.parse_args(arguments)
+
+    def draw() -> None:
+        lq = read_lr_image(given.image)
+        save_bit_map(lq, use_network(given.opt, lq), given.out)
+
+    return run_command(draw)
 
 
 if __name__ == '__main__':
-    sys.exit(0)
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The bits that a network of an option file uses for one image."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from dynq_basicsr import _autoload
+from dynq_basicsr.compat.safe_yaml import OptionLoader
+from dynq_basicsr.data.decode import decode_rgb8
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.usage import BitUsage
+
+
+def read_lr_image(path: str | Path) -> np.ndarray:
+    """Read an 8-bit image.
+
+    Args:
+        path: A file; a grey image is expanded to three equal channels.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+
+    Raises:
+        DynqError: If the file is missing, damaged, or not 8-bit grey or RGB.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DynqError(f'{path}: no such image.')
+    return cv2.cvtColor(decode_rgb8(path.read_bytes(), str(path), allow_grey=True), cv2.COLOR_RGB2BGR)
+
+
+def read_options(path: str | Path) -> dict:
+    """Read an option file as plain data.
+
+    Raises:
+        DynqError: If it is missing, not YAML, or has no ``network_g`` or ``path``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DynqError(f'{path}: no such option file.')
+    with open(path, encoding='utf-8') as file:
+        options = yaml.load(file, OptionLoader)  # noqa: S506 - a subclass of the safe loader
+    for key in ('network_g', 'path'):
+        if not isinstance(options, dict) or not isinstance(options.get(key), dict):
+            raise DynqError(f'{path}: the section {key!r} is missing; give an option file for tests.')
+    return options
+
+
+def use_network(option_file: str | Path, lq: np.ndarray) -> BitUsage:
+    """Run the network of an option file on an image, patch by patch as its ``val`` section says.
+
+    Args:
+        option_file: An option file for tests; ``network_g``, ``path``, ``val`` and ``num_gpu`` are read.
+        lq: (H, W, 3) uint8, BGR.
+
+    Returns:
+        The bits that it used.
+
+    Raises:
+        DynqError: If the option file, the checkpoint or the image does not fit.
+    """
+    options = read_options(option_file)
+    if not options['path'].get('pretrain_network_g'):
+        raise DynqError(f'{option_file}: path.pretrain_network_g is empty; name the calibrated checkpoint there.')
+    _autoload.install(force=True)
+    get_root_logger = import_module('basicsr.utils').get_root_logger
+    get_root_logger(log_level=logging.WARNING)
+    import_module('dynq_basicsr.plugin').register()
+    model_class = import_module('dynq_basicsr.models.quantized_model').QuantizedModel
+    gpus = options.get('num_gpu', 0)
+    model = model_class(
+        {
+            'num_gpu': min(torch.cuda.device_count(), 1) if gpus == 'auto' else gpus,
+            'dist': False,
+            'is_train': False,
+            'network_g': options['network_g'],
+            'path': {'strict_load_g': True, 'results_root': '.', **options['path']},
+            'val': options.get('val') or {},
+        }
+    )
+    pixels = cv2.cvtColor(lq, cv2.COLOR_BGR2RGB).transpose(2, 0, 1).astype(np.float32) / 255.0
+    model.feed_data({'lq': torch.from_numpy(np.ascontiguousarray(pixels))[None]})
+    model.test()
+    return model.usage

@@ -1,0 +1,27 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The suite is measured on two cores; more threads only make small tensors slower.
+torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Return the folder that holds setup.py."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Return the folder of real images and weights, or skip."""
+    folder = REPOSITORY.parent / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip('the real images and weights (../shared/data) are not here')
+    return folder

@@ -1,0 +1,31 @@
+"""Small networks of BasicSR's own classes."""
+
+import basicsr  # noqa: F401  (fills the registries)
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from dynq_basicsr import plugin
+
+plugin.register()
+
+NETWORKS = {
+    'EDSR': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2},
+    'MSRResNet': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2},
+    'RCAN': {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 2, 'num_block': 2, 'squeeze_factor': 4,
+             'upscale': 2},
+    'SRVGGNetCompact': {'num_feat': 8, 'num_conv': 3, 'upscale': 2},
+    'SwinIR': {'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,
+               'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'},
+}  # fmt: skip
+
+
+@pytest.fixture
+def network():
+    """Build a small network by the name of its class; options may be given anew."""
+
+    def build(kind, **options):
+        torch.manual_seed(0)
+        return build_network({'type': kind, **NETWORKS[kind], **options}).eval()
+
+    return build

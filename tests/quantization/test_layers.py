@@ -1,0 +1,117 @@
+"""Quantized layers: the float layer bit for bit, or the two quantizers around its product."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dynq_basicsr.quantization.context import BitContext
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, quantize_layer
+from dynq_basicsr.quantization.options import QuantizationOptions
+
+LAYERS = {
+    'plain': (lambda: nn.Conv2d(4, 6, 3, padding=1), (2, 4, 7, 6)),
+    'strided, grouped, no bias': (lambda: nn.Conv2d(4, 6, 3, stride=2, groups=2, bias=False), (2, 4, 9, 8)),
+    'reflected border': (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode='reflect'), (2, 4, 7, 6)),
+    'dilated': (lambda: nn.Conv2d(4, 6, 3, padding=2, dilation=2), (2, 4, 7, 6)),
+    'linear': (lambda: nn.Linear(5, 3), (2, 7, 5)),
+    'linear, no bias': (lambda: nn.Linear(5, 3, bias=False), (2, 5)),
+}
+
+
+def build(kind, weight=None, activation=None):
+    torch.manual_seed(0)
+    make, shape = LAYERS[kind]
+    layer, context = make(), BitContext()
+    options = QuantizationOptions.from_dict({'weight': weight or {'bits': 4}, 'activation': activation or {'bits': 4}})
+    quantize_layer(layer, 'some.layer', 3, options, context)
+    layer.weight_range.set(torch.tensor(0.3))
+    layer.activation_range.set(-1.5, 1.2)
+    return layer, context, torch.randn(shape)
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+def test_switched_off_it_is_the_float_layer_bit_for_bit(kind):
+    torch.manual_seed(0)
+    float_layer = LAYERS[kind][0]()
+    layer, context, x = build(kind)
+    layer.load_state_dict(float_layer.state_dict(), strict=False)
+    with context.floating():
+        assert torch.equal(layer(x), float_layer(x))
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+@pytest.mark.parametrize('grid', ['integer', 'literal'])
+def test_switched_on_it_is_the_product_of_both_quantized(kind, grid):
+    layer, context, x = build(kind, {'bits': 3, 'grid': grid}, {'bits': 5, 'grid': grid})
+    bits = torch.tensor([4.0, 6.0])
+    with context.deciding(lambda index, given: bits):
+        result = layer(x)
+    quantized_x = fake_quantize_activation(x, torch.tensor(-1.5), torch.tensor(1.2), bits, grid)
+    weight = fake_quantize_weight(layer.weight, layer.weight_range.upper, 3, grid)
+    if isinstance(layer, nn.Linear):
+        expected = F.linear(quantized_x, weight, layer.bias)
+    else:
+        padding = layer.padding
+        if layer.padding_mode == 'reflect':
+            quantized_x, padding = F.pad(quantized_x, (1, 1, 1, 1), mode='reflect'), 0
+        expected = F.conv2d(quantized_x, weight, layer.bias, layer.stride, padding, layer.dilation, layer.groups)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_conversion_is_in_place_and_keeps_parameters_and_hooks():
+    layer = nn.Conv2d(3, 4, 3)
+    calls = []
+    layer.register_forward_hook(lambda *_: calls.append(1))
+    before = {name: (id(p), p.clone()) for name, p in layer.named_parameters()}
+    quantize_layer(layer, 'conv', 0, QuantizationOptions.from_dict({'weight': {'bits': 4}}), BitContext())
+    assert type(layer) is QuantConv2d
+    assert all((id(p), True) == (before[name][0], torch.equal(p, before[name][1]))
+               for name, p in layer.named_parameters() if name in before)  # fmt: skip
+    assert set(layer.state_dict()) == {
+        'weight', 'bias', 'activation_range.log_lower', 'activation_range.log_upper', 'weight_range.log_upper'
+    }  # fmt: skip
+    with layer.context.floating():
+        layer(torch.zeros(1, 3, 5, 5))
+    assert calls == [1]
+
+
+def test_the_decision_gets_index_and_input_and_the_trace_gets_the_answer():
+    layer, context, x = build('linear')
+    asked = []
+
+    def decide(index, given):
+        asked.append((index, given))
+        return torch.tensor([3.0, 8.0])
+
+    with context.deciding(decide), context.tracing() as trace:
+        layer(x)
+    assert asked[0][0] == 3 and asked[0][1] is x
+    assert list(trace.bits) == ['some.layer'] and trace.bits['some.layer'].tolist() == [3, 8]
+
+
+def test_float_activations_ask_nobody():
+    layer, context, x = build('plain', {'bits': 4}, {'bits': 32})
+    with context.tracing() as trace:
+        result = layer(x)
+    expected = F.conv2d(x, fake_quantize_weight(layer.weight, layer.weight_range.upper, 4), layer.bias, padding=1)
+    assert torch.equal(result, expected) and trace.bits == {'some.layer': 32}
+
+
+def test_float_weights_stay_as_they_are():
+    layer, context, _ = build('plain', {'bits': 32}, {'bits': 4})
+    assert layer.quantized_weight() is layer.weight
+
+
+def test_zero_padding_is_exact_on_the_integer_grid():
+    layer, context, x = build('plain')
+    with context.deciding(lambda index, given: 4.0):
+        assert torch.equal(layer.quantized_input(torch.zeros_like(x)), torch.zeros_like(x))
+
+
+def test_per_channel_option_gives_one_bound_a_channel():
+    layer, _, _ = build('plain', {'bits': 4, 'granularity': 'channel'})
+    assert layer.weight_range.upper.shape == (6, 1, 1, 1)
+    linear, _, _ = build('linear', {'bits': 4, 'granularity': 'channel'})
+    assert linear.weight_range.upper.shape == (3, 1) and type(linear) is QuantLinear

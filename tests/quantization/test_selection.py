@@ -1,0 +1,118 @@
+"""Patterns and rules against the layers that a reader of the architecture would name."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.selection import feature_taps, generic_layers, select_layers
+
+EDSR_BODY = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
+
+
+@pytest.mark.parametrize('patterns, expected', [
+    (['body.0.conv1'], ['body.0.conv1']),
+    (['body.1'], ['body.1.conv1', 'body.1.conv2']),
+    (['body'], EDSR_BODY),
+    (['ResidualBlockNoBN'], EDSR_BODY),
+    ([r're:body\.\d+\.conv2'], ['body.0.conv2', 'body.1.conv2']),
+    ([r're:body\.\d'], EDSR_BODY),
+    (['conv_last', 'conv_first'], ['conv_first', 'conv_last']),
+    (['Conv2d'], ['conv_first', *EDSR_BODY, 'conv_after_body', 'upsample.0', 'conv_last']),
+    (['body.0.conv1', 'body', 'body.0.conv1'], EDSR_BODY),
+])  # fmt: skip
+def test_class_exact_name_regular_expression_and_container(network, patterns, expected):
+    assert select_layers(network('EDSR'), patterns) == expected
+
+
+def test_linear_layers_are_layers_too(network):
+    names = select_layers(network('SwinIR'), ['Mlp'])
+    assert len(names) == 8 and all(name.endswith(('mlp.fc1', 'mlp.fc2')) for name in names)
+
+
+@pytest.mark.parametrize('pattern, near', [
+    ('body.0.conv3', "'body.0.conv1'"),
+    ('ResidualBlocNoBN', "'ResidualBlockNoBN'"),
+    ('re:conv_afterbody', "'conv_after_body'"),
+    (r're:conv', None),  # whole names only
+    ('conv_fir', "'conv_first'"),
+    ('ReLU', None),  # exists, but holds no layer
+    ('zzz', None),
+    ('', None),
+    ('EDSR', None),  # the network as a whole: head and tail, too
+])  # fmt: skip
+def test_a_pattern_that_matches_nothing_names_what_is_near(network, pattern, near):
+    with pytest.raises(DynqError) as caught:
+        select_layers(network('EDSR'), ['body', pattern])
+    assert repr(pattern) in str(caught.value) and 'EDSR' in str(caught.value)
+    assert near is None or near in str(caught.value)
+
+
+def test_a_bad_regular_expression_is_a_sentence(network):
+    with pytest.raises(DynqError, match=r"'re:body\.\(' is not a regular expression"):
+        select_layers(network('EDSR'), ['re:body.('])
+
+
+def test_a_pattern_that_is_no_text_is_a_sentence(network):
+    with pytest.raises(DynqError, match='5'):
+        select_layers(network('EDSR'), [5])
+
+
+def test_no_pattern_chooses_nothing(network):
+    assert select_layers(network('EDSR'), []) == []
+
+
+def test_generic_rule_leaves_head_upsampler_and_tail(network):
+    # the last convolution at the input's resolution feeds the upsampler
+    assert generic_layers(network('EDSR'), 3) == [*EDSR_BODY, 'conv_after_body']
+    assert generic_layers(network('MSRResNet'), 3) == EDSR_BODY
+
+
+def test_generic_rule_leaves_pooled_features(network):
+    names = generic_layers(network('RCAN'), 3)
+    assert not any('attention' in name for name in names)
+    assert {'body.0.residual_group.0.rcab.0', 'body.0.conv', 'body.1.residual_group.1.rcab.2'} <= set(names)
+
+
+def test_generic_rule_on_a_plain_stack(network):
+    assert generic_layers(network('SRVGGNetCompact'), 3) == ['body.2', 'body.4', 'body.6']
+
+
+def test_generic_rule_follows_the_order_of_execution_not_of_definition():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last, self.c, self.b, self.a = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(4))
+            self.unused = nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(self.c(self.b(self.a(self.a(x)))))
+
+    assert generic_layers(Backwards(), 2) == ['c', 'b']
+
+
+def test_generic_rule_knows_when_it_does_not_fit():
+    with pytest.raises(DynqError, match='Sequential, which has 1 conv.*network_g.quantization.layers'):
+        generic_layers(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, stride=2)), 3)
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_generic_rule_leaves_no_trace(network, training):
+    net = network('MSRResNet').train(training)
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    generic_layers(net, 3)
+    assert net.training == training and not any(module._forward_hooks for module in net.modules())
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize('names, taps', [
+    (EDSR_BODY, ['body.0', 'body.1']),
+    (['body.0.residual_group.0.rcab.0', 'body.0.residual_group.1.rcab.2', 'body.1.residual_group.0.rcab.0'],
+     ['body.0', 'body.1']),
+    (['layers.0.residual_group.blocks.0.mlp.fc1', 'layers.1.residual_group.blocks.0.mlp.fc1'], ['layers.0', 'layers.1']),
+    (['body.2', 'body.4'], ['body.2', 'body.4']),
+    (['body.0.conv1', 'conv_after_body'], ['body', 'conv_after_body']),
+    (['conv'], ['conv']),
+])  # fmt: skip
+def test_feature_taps_are_the_blocks(names, taps):
+    assert feature_taps(names) == taps

@@ -1,0 +1,59 @@
+"""Bits of patches and layers, averaged by hand."""
+
+import pytest
+import torch
+
+from dynq_basicsr.quantization.context import BitTrace
+from dynq_basicsr.quantization.cost import NetworkCost
+from dynq_basicsr.quantization.usage import BitUsage
+
+COST = NetworkCost(layer_macs={'a': 10.0, 'b': 100.0}, weight_bits=4, float_macs=7.0, elementwise=3.0)
+BOXES = [(0, 0, 10, 10), (0, 10, 10, 40), (10, 0, 20, 40)]  # 100, 300 and 400 pixels
+
+
+@pytest.fixture
+def usage():
+    used = BitUsage(COST, BOXES, 20, 40)
+    used.add([2], BitTrace({'a': torch.tensor([8.0]), 'b': 6}))
+    used.add([0, 1], BitTrace({'a': torch.tensor([2.0, 3.0]), 'b': torch.tensor([4.0, 5.0], requires_grad=True).detach()}))
+    return used
+
+
+def test_bits_find_their_patches(usage):
+    assert usage.bits['a'].tolist() == [2, 3, 8]
+    assert usage.bits['b'].tolist() == [4, 5, 6]
+    assert usage.patch_bits.tolist() == [3, 4, 7]
+    assert usage.areas.tolist() == [100, 300, 400]
+
+
+def test_fab_by_patch_and_by_area(usage):
+    assert usage.fab() == usage.fab('patch') == pytest.approx((3 + 4 + 7) / 3)
+    assert usage.fab('area') == pytest.approx((3 * 100 + 4 * 300 + 7 * 400) / 800)
+
+
+def test_layer_bits_are_weighted_by_area(usage):
+    assert usage.layer_bits == {
+        'a': pytest.approx((2 * 100 + 3 * 300 + 8 * 400) / 800),
+        'b': pytest.approx((4 * 100 + 5 * 300 + 6 * 400) / 800),
+    }
+
+
+def test_bitops_are_the_sum_over_patches_and_layers(usage):
+    by_hand = sum(
+        area * 2 * (10 * 4 * a + 100 * 4 * b) for area, a, b in zip((100, 300, 400), (2, 3, 8), (4, 5, 6), strict=True)
+    )
+    assert usage.bitops() == (pytest.approx(by_hand), pytest.approx(800 * (2 * 7 + 3) * 1024))
+    assert usage.bitops(80)[0] == pytest.approx(by_hand / 10)
+
+
+def test_a_float_network_counts_32_bits():
+    usage = BitUsage(NetworkCost({}, 32, 5.0, 0.0), BOXES, 20, 40)
+    assert usage.fab() == usage.fab('area') == 32
+    assert usage.layer_bits == {}
+    assert usage.bitops(10) == (0, 10 * 2 * 5 * 1024)
+
+
+def test_a_patch_that_never_ran_shows():
+    usage = BitUsage(COST, BOXES, 20, 40)
+    usage.add([0, 1], BitTrace({'a': torch.tensor([2.0, 3.0])}))
+    assert torch.tensor(usage.fab()).isnan()

@@ -2,8 +2,8 @@
 
     python scripts/benchmark_adabm.py [-opt options/adabm_srresnet_x4_w4a4.yml] [--iterations 500] [--threads 2]
 
-Runs the option file's whole process (calibration, then ``--iterations`` of fine-tuning) as a user would, in a process of
-its own; then times one forward of two patches, float and quantized. Prints a Markdown table.
+Runs the option file's whole process (calibration, then ``--iterations`` of fine-tuning) as a user would, in a process
+of its own; then times one forward of two patches, float and quantized. Prints a Markdown table.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from dataclasses import asdict
 import torch
 from basicsr.archs import build_network
 from basicsr.utils import get_root_logger
-from basicsr.utils.registry import ARCH_REGISTRY
 from torch import Tensor, nn
 
+from dynq_basicsr.archs.arch_options import check_network
 from dynq_basicsr.backbones.profiles import PROFILES
-from dynq_basicsr.errors import DynqError, nearest
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.registry import build_policy
 from dynq_basicsr.quantization.context import BitContext, BitTrace
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
@@ -41,10 +41,7 @@ class QuantizedSR(nn.Module):
 
     def __init__(self, backbone: Mapping, quantization: Mapping | None = None, policy: Mapping | None = None) -> None:
         super().__init__()
-        kind = backbone.get('type')
-        names = {name.removesuffix('_basicsr') for name, _ in ARCH_REGISTRY}
-        if kind not in names | {f'{name}_basicsr' for name in names}:
-            raise DynqError(f'network_g.backbone.type: no registered architecture {kind!r}.{nearest(kind, names)}')
+        check_network('network_g.backbone', backbone)
         self.context = BitContext()
         self.backbone = build_network(dict(backbone))
         self.quantization = QuantizationOptions.from_dict(quantization)
@@ -55,8 +52,10 @@ class QuantizedSR(nn.Module):
             quantize_layer(modules[name], name, index, self.quantization, self.context)
         self.policy = build_policy(policy, len(names), self.quantization.activation)
         self.description = {
-            'backbone': dict(backbone), 'quantization': asdict(self.quantization), 'policy': dict(policy or {'type': 'Fixed'})
-        }  # fmt: skip
+            'backbone': dict(backbone),
+            'quantization': asdict(self.quantization),
+            'policy': dict(policy or {'type': 'Fixed'}),
+        }
         self.register_buffer('calibrated', torch.tensor(not names))
         self._log_layers(rule)
 
@@ -91,7 +90,7 @@ class QuantizedSR(nn.Module):
         bits = self.quantization
         get_root_logger().info(
             f'{type(self.backbone).__name__}: {len(quantized)} layers quantized ({rule}) with '
-            f'{bits.weight.bits}-bit weights ({bits.weight.granularity}) and activations of {bits.activation.bits} bits, '
+            f'{bits.weight.bits}-bit weights ({bits.weight.granularity}), activations of {bits.activation.bits} bits, '
             f'{type(self.policy).__name__} within {list(bits.activation.bits_range)}: {", ".join(sorted(quantized))}. '
             f'{len(floating)} layers stay float: {", ".join(floating)}.'
         )

@@ -44,7 +44,9 @@ def read_checkpoint(path: str | Path, param_key: str | None = 'params') -> tuple
             content = torch.load(path, map_location='cpu', weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise DynqError(f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.') from error
+        raise DynqError(
+            f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.'
+        ) from error
     description = content.get('description', {}) if isinstance(content, Mapping) else {}
     for section in (param_key, *_SECTIONS):
         if isinstance(content, Mapping) and isinstance(content.get(section), Mapping):
@@ -93,7 +95,9 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
             get_root_logger().info(f'Loaded {type(target).__name__} from {path}, keys {name}.')
             return
         problems.append(problem)
-    raise DynqError(f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.')
+    raise DynqError(
+        f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.'
+    )
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:
@@ -103,7 +107,9 @@ def _check_description(path: str | Path, saved: Mapping, current: Mapping, secti
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             _check_description(path, before, now, f'{section}.{key}')
         elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
-            raise DynqError(f'{path} was made with {section}.{key} = {before!r}, network_g asks for {now!r}; make them agree.')
+            raise DynqError(
+                f'{path} was made with {section}.{key} = {before!r}, network_g asks for {now!r}; make them agree.'
+            )
 
 
 def _quantizer_keys(net: nn.Module) -> set[str]:
@@ -130,5 +136,7 @@ def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor], optional: 
         'of another shape': shapes,
     }
     return '; '.join(
-        f'{len(keys)} {what} ({", ".join(keys[:4])}{", ..." if len(keys) > 4 else ""})' for what, keys in lists.items() if keys
+        f'{len(keys)} {what} ({", ".join(keys[:4])}{", ..." if len(keys) > 4 else ""})'
+        for what, keys in lists.items()
+        if keys
     )

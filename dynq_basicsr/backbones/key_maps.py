@@ -8,7 +8,7 @@ from collections.abc import Callable
 # Each rule turns a foreign key into ours; None drops it.
 Rule = tuple[str, str | None]
 
-# EDSR as sanghyun-son/EDSR-PyTorch names it (body.i.body.0) and as AdaBM's code does (body.i.conv1), into BasicSR's EDSR.
+# EDSR as sanghyun-son/EDSR-PyTorch names it (body.i.body.0) and as AdaBM's code does (body.i.conv1), into BasicSR's.
 # The mean shift is a constant of BasicSR's class, and AdaBM's quantizer parameters belong to another grid.
 _EDSR: tuple[Rule, ...] = (
     (r'(sub|add)_mean\.(weight|bias)', None),

@@ -14,7 +14,9 @@ TERA = 1e12
 
 def _require(usage: BitUsage | None, metric: str) -> BitUsage:
     if usage is None:
-        raise DynqError(f'{metric}: this model reports no bits; use model_type QuantizedModel (it takes float networks too).')
+        raise DynqError(
+            f'{metric}: this model reports no bits; use model_type QuantizedModel (it takes float networks too).'
+        )
     return usage
 
 

@@ -47,7 +47,9 @@ class AdaBMModel(QuantizedModel):
         """Freeze the network; prepare taps and one optimizer a stage."""
         net = self.network
         if not isinstance(net, QuantizedSR) or not net.quant_layers():
-            raise DynqError('AdaBMModel: network_g must be of type QuantizedSR, with weights or activations below 32 bits.')
+            raise DynqError(
+                'AdaBMModel: network_g must be of type QuantizedSR, with weights or activations below 32 bits.'
+            )
         if not self.opt['path'].get('pretrain_network_g'):
             raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
         net.eval().requires_grad_(False)
@@ -72,7 +74,9 @@ class AdaBMModel(QuantizedModel):
         self.stages: dict[str, torch.optim.Optimizer] = {}
         for stage in dict.fromkeys(self.recipe.stages):
             if groups[stage]:
-                self.stages[stage] = torch.optim.Adam([{'params': params, 'lr': rate} for rate, params in groups[stage]])
+                self.stages[stage] = torch.optim.Adam(
+                    [{'params': params, 'lr': rate} for rate, params in groups[stage]]
+                )
                 for group in self.stages[stage].param_groups:
                     group['initial_lr'] = group['lr']
         self.recipe = self.recipe.with_stages(tuple(stage for stage in self.recipe.stages if stage in self.stages))
@@ -122,8 +126,8 @@ class AdaBMModel(QuantizedModel):
         total = sum(losses.values())
         if not torch.isfinite(total):
             raise DynqError(
-                f'The loss became {total.item()} in iteration {current_iter} ({stage}); training stops and the last saved '
-                'checkpoint stays. Lower the learning rates in train.lr.'
+                f'The loss became {total.item()} in iteration {current_iter} ({stage}); training stops and the last '
+                'saved checkpoint stays. Lower the learning rates in train.lr.'
             )
         optimizer.zero_grad()
         total.backward()

@@ -114,7 +114,11 @@ class AdaBMOptions:
 
     def stage(self, iteration: int) -> str:
         """Stage of an iteration of the loop, counted from 1: ``calibration`` or one of ``stages``."""
-        return 'calibration' if iteration <= self.calibration_iter else self.stages[self._epoch(iteration) % len(self.stages)]
+        return (
+            'calibration'
+            if iteration <= self.calibration_iter
+            else self.stages[self._epoch(iteration) % len(self.stages)]
+        )
 
     def decay(self, iteration: int) -> float:
         """Factor on the stage's learning rates: each stage counts its own finished epochs."""

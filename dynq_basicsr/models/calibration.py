@@ -49,13 +49,17 @@ class Calibration:
         options, policy = self.net.quantization, self.net.policy
         for layer, observer in zip(self.layers, self.observers, strict=True):
             if not (torch.isfinite(torch.tensor([observer.lower, observer.upper, observer.deviation])).all()):
-                raise DynqError(f'calibration: the input of {layer.name} holds NaN or infinity; check the float weights.')
+                raise DynqError(
+                    f'calibration: the input of {layer.name} holds NaN or infinity; check the float weights.'
+                )
         if isinstance(policy, ImageLayerPolicy):
             policy.calibrate(torch.cat(self.complexities), torch.tensor([one.deviation for one in self.observers]))
         layer_bits = self._layer_bits(policy)
         for layer, observer, bits in zip(self.layers, self.observers, layer_bits, strict=True):
             if options.weight.bits != FLOAT_BITS:
-                bound = search_weight_range(layer.weight, options.weight.bits, options.weight.per_channel, options.weight.grid)
+                bound = search_weight_range(
+                    layer.weight, options.weight.bits, options.weight.per_channel, options.weight.grid
+                )
                 layer.weight_range.set(bound)
             if self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
                 layer.activation_range.set(*search_clipping(observer, bits, options.activation.grid))
@@ -75,5 +79,7 @@ class Calibration:
         message = f'Calibrated {len(self.layers)} layers on {sum(map(len, self.complexities))} patches.'
         if isinstance(policy, ImageLayerPolicy):
             thresholds = ', '.join(f'{value:.2f}' for value in policy.ordered_thresholds().tolist())
-            message += f' Complexity thresholds {thresholds}; layer bits {" ".join(f"{bits:.0f}" for bits in layer_bits)}.'
+            message += (
+                f' Complexity thresholds {thresholds}; layer bits {" ".join(f"{bits:.0f}" for bits in layer_bits)}.'
+            )
         get_root_logger().info(message)

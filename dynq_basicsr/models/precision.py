@@ -21,7 +21,9 @@ class Bfloat16Products(TorchFunctionMode):
         """Intercept the calls that multiply."""
         if func in (F.conv2d, F.linear):
             args = tuple(arg.bfloat16() if isinstance(arg, torch.Tensor) else arg for arg in args)
-            kwargs = {key: arg.bfloat16() if isinstance(arg, torch.Tensor) else arg for key, arg in (kwargs or {}).items()}
+            kwargs = {
+                key: arg.bfloat16() if isinstance(arg, torch.Tensor) else arg for key, arg in (kwargs or {}).items()
+            }
             return func(*args, **kwargs).float()
         return func(*args, **(kwargs or {}))
 

@@ -16,19 +16,15 @@ from tqdm import tqdm
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
-from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.allocator import keep_freed_memory
+from dynq_basicsr.models.option_checks import check_options
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.bitmaps import save_bit_map
-
-VAL_OPTIONS = (
-    'val_freq', 'save_img', 'suffix', 'metrics', 'pbar', 'bit_maps',
-    'patch_size', 'patch_step', 'patch_batch', 'patch_merge',
-)  # fmt: skip
 
 
 class QuantizedModel(SRModel):
@@ -46,13 +42,12 @@ class QuantizedModel(SRModel):
     """
 
     def __init__(self, opt: dict) -> None:
-        val = opt.get('val') or {}
-        check_keys('val', val, VAL_OPTIONS)
+        check_options(opt)
         if opt['num_gpu'] > 1 and not opt['dist']:
             raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
         if opt['num_gpu'] == 0:
             keep_freed_memory()
-        self.tiling = TilingOptions.from_val(val)
+        self.tiling = TilingOptions.from_val(opt.get('val') or {})
         self._cost = None
         super().__init__(opt)
         self.net_g.to(memory_format=torch.channels_last)
@@ -65,7 +60,9 @@ class QuantizedModel(SRModel):
         """The bare network, without a parallel wrapper."""
         return self.get_bare_model(self.net_g)
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params') -> None:
+    def load_network(
+        self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
+    ) -> None:
         """Load float or quantized weights, BasicSR's or foreign; always strictly (see ``load_weights``)."""
         load_weights(self.get_bare_model(net), load_path, param_key)
 
@@ -83,7 +80,9 @@ class QuantizedModel(SRModel):
         for key, state in content.items():
             broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
             if broken:
-                raise DynqError(f'{key} holds NaN or infinity in {broken[0]}; not saved, the last good checkpoint stays.')
+                raise DynqError(
+                    f'{key} holds NaN or infinity in {broken[0]}; not saved, the last good checkpoint stays.'
+                )
         if isinstance(self.network, QuantizedSR):
             content['description'] = self.network.description
         save_atomically(content, Path(self.opt['path']['models']) / f'{net_label}_{label}.pth')
@@ -132,7 +131,10 @@ class QuantizedModel(SRModel):
         if isinstance(net, QuantizedSR):
             with net.tracing() as trace:
                 self.output = run_tiled(
-                    self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: self.usage.add(batch, trace)
+                    self.lq,
+                    self.tiling,
+                    lambda patches: self._run(net, patches),
+                    lambda batch: self.usage.add(batch, trace),
                 )
         else:
             self.output = run_tiled(self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: None)
@@ -178,7 +180,9 @@ class QuantizedModel(SRModel):
             self._log_validation_metric_values(current_iter, dataset, tb_logger)
         if self.records:
             self.records.add(dataset, dict(self.metric_results), rows)
-            get_root_logger().info(f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.')
+            get_root_logger().info(
+                f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.'
+            )
 
     def _picture_path(self, dataset: str, name: str, current_iter: int | str) -> Path:
         root = Path(self.opt['path']['visualization'])

@@ -52,7 +52,9 @@ class ImageLayerPolicy(BitPolicy):
         super().__init__()
         factors = [float(factor) for factor in image_factors]
         if len(factors) < 2 or factors != sorted(set(factors)):
-            raise DynqError(f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.')
+            raise DynqError(
+                f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'
+            )
         for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
             if not 0 <= value < 50:
                 raise DynqError(f'network_g.policy.{key}: must lie in [0, 50), not {value}.')

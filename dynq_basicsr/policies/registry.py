@@ -28,7 +28,9 @@ def build_policy(options: Mapping | None, num_layers: int, activation: Activatio
     options = dict(options or {'type': 'Fixed'})
     kind = options.pop('type', None)
     if kind not in POLICIES:
-        raise DynqError(f'network_g.policy.type: no policy {kind!r}.{nearest(kind, POLICIES)} Known: {", ".join(POLICIES)}.')
+        raise DynqError(
+            f'network_g.policy.type: no policy {kind!r}.{nearest(kind, POLICIES)} Known: {", ".join(POLICIES)}.'
+        )
     known = list(inspect.signature(POLICIES[kind].__init__).parameters)[3:]
     check_keys('network_g.policy', options, ['type', *known])
     return POLICIES[kind](num_layers, activation, **options)

@@ -85,7 +85,9 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
     training = net.training
     try:
         with FlopCounterMode(display=False) as counter:
-            net.eval()(torch.zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE, device=parameter.device, dtype=parameter.dtype))
+            net.eval()(
+                torch.zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE, device=parameter.device, dtype=parameter.dtype)
+            )
     finally:
         net.train(training)
         for hook in hooks:

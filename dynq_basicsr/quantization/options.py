@@ -62,7 +62,9 @@ class ActivationOptions:
             raise DynqError(f'{section}.bits_range: expected [lowest, highest] bits, not {self.bits_range!r}.')
         low, high = (check_bits(f'{section}.bits_range', bits) for bits in self.bits_range)
         if self.bits != FLOAT_BITS and not low <= self.bits <= high <= 8:
-            raise DynqError(f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.')
+            raise DynqError(
+                f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.'
+            )
         _check_choice(f'{section}.grid', self.grid, GRIDS)
 
 

@@ -57,6 +57,8 @@ def search_clipping(observer: InputObserver, bits: float, grid: str = 'integer')
     lower, upper = values.new_tensor(observer.lower), values.new_tensor(observer.upper)
     if float(upper - lower) == 0:
         return observer.lower, observer.upper
-    errors = ((fake_quantize_activation(scaled, lower, upper, bits, grid) - scaled) * ratios.view(-1, 1)).square() @ counts
+    errors = (
+        (fake_quantize_activation(scaled, lower, upper, bits, grid) - scaled) * ratios.view(-1, 1)
+    ).square() @ counts
     ratio = float(ratios[errors.argmin()])
     return ratio * observer.lower, ratio * observer.upper

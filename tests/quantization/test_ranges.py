@@ -21,9 +21,10 @@ def test_activation_range_holds_what_was_set(lower, upper):
 def test_activation_range_is_widened_to_hold_zero(lower, upper):
     bounds = ActivationRange()
     bounds.set(lower, upper)
-    assert -2 * SMALLEST <= bounds.lower <= 0 or bounds.lower.item() == pytest.approx(lower)
-    assert 0 < bounds.upper <= 2 * SMALLEST or bounds.upper.item() == pytest.approx(upper)
-    assert bounds.lower <= 0 < bounds.upper and math.isfinite(1 / float(bounds.upper - bounds.lower))
+    lower_bound, upper_bound = bounds.lower.item(), bounds.upper.item()
+    assert -2 * SMALLEST <= lower_bound <= 0 or lower_bound == pytest.approx(lower)
+    assert 0 < upper_bound <= 2 * SMALLEST or upper_bound == pytest.approx(upper)
+    assert lower_bound <= 0 < upper_bound and math.isfinite(1 / (upper_bound - lower_bound))
 
 
 def test_set_takes_tensors_and_keeps_the_parameters():

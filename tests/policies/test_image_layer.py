@@ -1,0 +1,233 @@
+"""AdaBM's maps: hard rules, surrogates, calibration."""
+
+import numpy as np
+import pytest
+import torch
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.complexity import gradient_density
+from dynq_basicsr.policies.image_layer import MIN_GAP, ImageLayerPolicy, straight_through
+from dynq_basicsr.quantization.options import ActivationOptions
+
+
+def policy(num_layers=3, bits=4, bits_range=(2, 8), thresholds=None, layers=None, **options):
+    built = ImageLayerPolicy(num_layers, ActivationOptions(bits=bits, bits_range=bits_range), **options)
+    with torch.no_grad():
+        if thresholds is not None:
+            built.thresholds.copy_(torch.tensor(thresholds))
+        if layers is not None:
+            built.layer_factors.copy_(torch.tensor(layers))
+    return built
+
+
+def test_straight_through_has_the_value_of_one_and_the_gradient_of_the_other():
+    soft = torch.tensor([0.25], requires_grad=True)
+    result = straight_through(torch.tensor([1.0]), 3 * soft)
+    result.sum().backward()
+    assert result.item() == 1 and soft.grad.item() == 3
+
+
+# -- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('complexity, factor', [(0, -1), (9.999, -1), (10, 0), (15, 0), (20, 0), (20.001, 1), (900, 1)])
+def test_hard_rule(complexity, factor):
+    """Strictly below the lower threshold, strictly above the upper one; both thresholds themselves are in between."""
+    assert policy(thresholds=[10.0, 20.0]).image_bits(torch.tensor([float(complexity)])).item() == factor
+
+
+def test_surrogate_gradient():
+    """tanh((c - (u + l) / 2) * 2 / (u - l)), in both thresholds."""
+    one = policy(thresholds=[10.0, 18.0])
+    complexity = torch.tensor([3.0, 9.0, 12.0, 14.0, 17.0, 40.0])
+    upstream = torch.tensor([1.0, -2.0, 0.5, 3.0, 1.5, -1.0])
+    (upstream * one.image_bits(complexity)).sum().backward()
+    bounds = torch.tensor([10.0, 18.0], requires_grad=True)
+    lower, upper = bounds
+    (upstream * torch.tanh((complexity - (upper + lower) / 2) * 2 / (upper - lower))).sum().backward()
+    torch.testing.assert_close(one.thresholds.grad, bounds.grad)
+
+
+def test_more_bits_wanted_means_lower_thresholds():
+    one = policy(thresholds=[10.0, 20.0])
+    (-one.image_bits(torch.tensor([13.0, 16.0]))).sum().backward()  # descent raises the bits
+    assert (one.thresholds.grad > 0).all()
+
+
+@pytest.mark.parametrize('raw', [[20.0, 10.0], [10.0, 10.0], [10.0, 10.01], [-5.0, 3.0]])
+def test_thresholds_never_cross(raw):
+    lower, upper = policy(thresholds=raw).ordered_thresholds().tolist()
+    assert upper - lower >= MIN_GAP * 0.999
+    assert lower == raw[0] and (upper == raw[1] or raw[1] < raw[0] + MIN_GAP)
+
+
+def test_bits_rise_with_complexity_even_where_thresholds_were_pushed_together():
+    one = policy(thresholds=[20.0, 10.0])
+    factors = one.image_bits(torch.linspace(0, 40, 500)).detach()
+    assert (factors.diff() >= 0).all() and set(factors.tolist()) >= {-1, 1}
+
+
+def test_five_factors():
+    one = policy(thresholds=[10.0, 20.0, 30.0, 40.0], image_factors=(-2, -1, 0, 1, 2))
+    assert one.image_bits(torch.tensor([5.0, 15, 25, 35, 45])).tolist() == [-2, -1, 0, 1, 2]
+    complexity = torch.tensor([8.0, 25.0, 33.0])
+    one.image_bits(complexity).sum().backward()
+    bounds = torch.tensor([10.0, 40.0], requires_grad=True)
+    (2 * torch.tanh((complexity - bounds.mean()) * 2 / (bounds[1] - bounds[0]))).sum().backward()
+    torch.testing.assert_close(one.thresholds.grad[[0, 3]], bounds.grad)
+
+
+def test_uneven_factors_scale_the_surrogate_to_the_outer_ones():
+    one = policy(thresholds=[10.0, 20.0], image_factors=(-1, 0, 3))
+    assert one.image_bits(torch.tensor([5.0, 15, 25])).tolist() == [-1, 0, 3]
+    one.image_bits(torch.tensor([15.0])).sum().backward()
+    # d/dl of -1 + 4 (tanh((c - m) 2 / w) + 1) / 2 at the middle: 2 * (-1/2) * 2 / w
+    assert one.thresholds.grad.tolist() == pytest.approx([-0.2, -0.2])
+
+
+def test_two_factors_have_one_threshold():
+    one = policy(thresholds=[12.0], image_factors=(0, 1))
+    assert one.image_bits(torch.tensor([11.0, 13.0])).tolist() == [0, 1]
+    one.image_bits(torch.tensor([11.0, 13.0])).sum().backward()
+    assert one.thresholds.grad.item() < 0 and one.thresholds.grad.isfinite().all()
+
+
+def test_switched_off_images_are_all_alike():
+    one = policy(thresholds=[10.0, 20.0], image_to_bit=False)
+    assert one.image_bits(torch.tensor([0.0, 99.0])).tolist() == [0, 0]
+    assert list(one.learned()) == ['layer']
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_layer_factors_are_rounded_to_three_values():
+    raw = [-3.0, -0.51, -0.5, 0.0, 0.5, 0.51, 2.0]
+    one = policy(num_layers=7, layers=raw)
+    assert one.layer_bits().tolist() == [-1, -1, 0, 0, 0, 1, 1]
+    one.layer_bits().sum().backward()
+    torch.testing.assert_close(one.layer_factors.grad, 1 - torch.tanh(torch.tensor(raw)) ** 2)
+
+
+def test_switched_off_layers_are_all_alike():
+    one = policy(layers=[-1.0, 0.0, 1.0], layer_to_bit=False)
+    assert one.layer_bits().tolist() == [0, 0, 0]
+    assert list(one.learned()) == ['image']
+
+
+def test_everything_off_learns_nothing():
+    one = policy(image_to_bit=False, layer_to_bit=False)
+    assert one.learned() == {} and len(list(one.parameters())) == 2
+
+
+def test_learned_parameters_by_kind():
+    one = policy()
+    assert one.learned() == {'layer': [one.layer_factors], 'image': [one.thresholds]}
+
+
+# -- together --------------------------------------------------------------------------------------------------------
+
+
+def test_bits_are_base_plus_image_plus_layer():
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * torch.tensor([0, 0.2, 0.5, 1]).view(-1, 1, 1, 1)
+    complexity = gradient_density(images)
+    bounds = [float(complexity[1]) - 0.5, float(complexity[2]) + 0.5]
+    one = policy(bits=5, thresholds=bounds, layers=[-1.0, 0.0, 1.0])
+    decision = one.decide(images)
+    for index, factor in enumerate((-1, 0, 1)):
+        assert decision(index, None).tolist() == [5 - 1 + factor, 5 + factor, 5 + factor, 5 + 1 + factor]
+
+
+@pytest.mark.parametrize('bits, bits_range, expected', [
+    (2, (2, 8), [2, 2, 4]), (8, (2, 8), [6, 8, 8]), (4, (4, 5), [4, 4, 5]), (4, (2, 8), [2, 4, 6])
+])  # fmt: skip
+def test_bits_are_clamped_to_the_stated_range(bits, bits_range, expected):
+    one = policy(bits=bits, bits_range=bits_range, thresholds=[10.0, 20.0])
+    summed = one.base + torch.tensor([-2.0, 0.0, 2.0])
+    assert one.clamp(summed).tolist() == expected
+
+
+def test_gradients_reach_both_maps_through_the_decision():
+    images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+    one = policy(thresholds=[20.0, 300.0], layers=[0.2, -0.1, 0.0])
+    decision = one.decide(images)
+    (decision(0, None).sum() + decision(2, None).sum()).backward()
+    assert (one.layer_factors.grad != 0).tolist() == [True, False, True]
+    assert (one.thresholds.grad != 0).all()
+
+
+def test_decisions_per_image_do_not_see_each_other():
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(2)) * torch.tensor([0.1, 0.5, 1]).view(-1, 1, 1, 1)
+    one = policy(thresholds=[30.0, 80.0])
+    together = one.decide(images)(1, None)
+    assert together.tolist() == [one.decide(image.unsqueeze(0))(1, None).item() for image in images]
+
+
+# -- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_calibration_takes_percentiles():
+    generator = np.random.default_rng(0)
+    complexities, sensitivities = generator.gamma(3, 5, 237).astype(np.float32), generator.random(32).astype(np.float32)
+    one = policy(num_layers=32, image_percentile=10, layer_percentile=30)
+    one.calibrate(torch.from_numpy(complexities), torch.from_numpy(sensitivities))
+    assert one.thresholds.tolist() == pytest.approx(np.percentile(complexities, [10, 90]).tolist(), rel=1e-5)
+    low, high = np.percentile(sensitivities.astype(np.float64), [30, 70])
+    assert one.layer_factors.tolist() == [(s > high) * 1.0 - (s < low) * 1.0 for s in sensitivities]
+    # so that the hard rule gives the outer tenths their factors
+    hard = one.image_bits(torch.from_numpy(complexities))
+    assert [(hard == factor).sum().item() for factor in (-1, 0, 1)] == [24, 189, 24]
+
+
+def test_calibration_of_five_and_of_two_factors():
+    complexities = torch.arange(101.0)
+    five = policy(image_factors=(-2, -1, 0, 1, 2), image_percentile=20)
+    five.calibrate(complexities, torch.tensor([1.0, 2.0, 3.0]))
+    assert five.thresholds.tolist() == pytest.approx([20, 40, 60, 80])
+    two = policy(image_factors=(0, 1))
+    two.calibrate(complexities, torch.tensor([1.0, 2.0, 3.0]))
+    assert two.thresholds.tolist() == [50]
+
+
+def test_calibration_on_images_that_are_all_alike():
+    one = policy()
+    one.calibrate(torch.full((5,), 12.0), torch.tensor([1.0, 1.0, 1.0]))
+    lower, upper = one.ordered_thresholds().tolist()
+    assert lower == 12 and upper >= 12 + 0.99 * MIN_GAP
+    assert one.layer_factors.tolist() == [0, 0, 0]
+    assert one.image_bits(torch.tensor([12.0])).item() == 0  # neither flatter nor richer than what calibration saw
+
+
+def test_calibration_with_a_single_image_and_a_single_layer():
+    one = policy(num_layers=1)
+    one.calibrate(torch.tensor([7.0]), torch.tensor([0.3]))
+    assert one.layer_factors.tolist() == [0] and one.thresholds.isfinite().all()
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('options, named', [
+    ({'image_factors': [0]}, 'image_factors'),
+    ({'image_factors': []}, 'image_factors'),
+    ({'image_factors': [1, 0, -1]}, 'image_factors'),
+    ({'image_factors': [0, 0, 1]}, 'image_factors'),
+    ({'image_percentile': 50}, 'image_percentile'),
+    ({'image_percentile': -1}, 'image_percentile'),
+    ({'layer_percentile': 70}, 'layer_percentile'),
+    ({'layer_percentile': float('nan')}, 'layer_percentile'),
+])  # fmt: skip
+def test_impossible_options_are_named(options, named):
+    with pytest.raises(DynqError, match=rf'network_g\.policy\.{named}'):
+        policy(**options)
+
+
+@pytest.mark.parametrize('options, named', [
+    ({'image_factors': 3}, 'image_factors'),
+    ({'image_factors': ['low', 'high']}, 'image_factors'),
+    ({'image_percentile': 'ten'}, 'image_percentile'),
+    ({'layer_percentile': None}, 'layer_percentile'),
+])  # fmt: skip
+def test_options_of_the_wrong_kind_are_named(options, named):
+    with pytest.raises(DynqError, match=rf'network_g\.policy\.{named}'):
+        policy(**options)

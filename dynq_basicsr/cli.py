@@ -20,7 +20,7 @@ def main(module: str, pipeline: str) -> int:
         pipeline: The function in it that takes the root path.
 
     Returns:
-        The exit code: 0, or 2 after an error that the user can mend.
+        The exit code: 0, 2 after an error that the user can mend, or 130 when interrupted.
     """
     try:
         _autoload.install(force=True)
@@ -40,6 +40,9 @@ def main(module: str, pipeline: str) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         return _fail(DynqError(f'The disk is full ({error.filename or os.getcwd()}); make room and run again.'))
+    except KeyboardInterrupt:
+        print('dynq_basicsr: interrupted; --auto_resume goes on from the last saved state.', file=sys.stderr)
+        return 130
     return 0
 
 

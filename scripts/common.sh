@@ -52,7 +52,8 @@ create_venv() {
 
 pip_install() {
   local log="$VENV/pip.log"
-  if ! "$VENV/bin/python" -m pip install "$@" >"$log" 2>&1; then
+  # Without byte-compiling everything: Python does it for what is really imported, and the installation is faster.
+  if ! "$VENV/bin/python" -m pip install --no-compile "$@" >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     if grep -q 'No space left' "$log"; then fail "the disk of $VENV is full; make room or set DYNQ_VENV."; fi
     if grep -qE 'Connection|Temporary failure|Name or service|ProxyError|SSLError|timed out' "$log"; then

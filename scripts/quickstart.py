@@ -151,7 +151,7 @@ def quickstart(install_seconds: float) -> None:
     (folder / 'table.txt').write_text(table + '\n', encoding='utf-8')
     sys.stdout.write(
         f'\n{table}\n\n'
-        'PSNR and SSIM of the luma, mean of 4 photographs, x4, in patches of 48x48. FAB: mean activation bits of the\n'
+        'PSNR and SSIM of the luma, mean of 4 photographs, x4, in patches of 40x40. FAB: mean activation bits of the\n'
         'quantized layers. Size: 32-bit parameters; a 4-bit weight counts 1/8. Evaluation: with the start of Python.\n'
         'The quantized network is simulated in float here, so it is not faster yet.\n'
         f'Installation {install_seconds:.0f} s, everything {install_seconds + time.perf_counter() - start:.0f} s.\n'

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class FeatureTaps:
@@ -46,12 +47,16 @@ def structure_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     Returns:
         Scalar in [0, 2].
     """
-    distances = []
-    for ours, theirs in zip(student, teacher, strict=True):
-        dims = tuple(range(1, ours.dim()))
-        difference = _unit(ours, dims) - _unit(theirs, dims)
-        distances.append(torch.linalg.vector_norm(difference, dim=dims).mean())
+    # checkpoint: normalized copies of every feature would stay until the backward pass otherwise
+    distances = [
+        checkpoint(_distance, ours, theirs, use_reentrant=False) for ours, theirs in zip(student, teacher, strict=True)
+    ]
     return torch.stack(distances).mean()
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> Tensor:
+    dims = tuple(range(1, ours.dim()))
+    return torch.linalg.vector_norm(_unit(ours, dims) - _unit(theirs, dims), dim=dims).mean()
 
 
 def _unit(feature: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -23,17 +23,12 @@ class _RoundToGrid(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        rounded = torch.div(x, scale).round_()
-        # maximum and minimum, not clamp: clamp with broadcast bounds leaves the vectorised path
-        torch.maximum(rounded, low, out=rounded)
-        torch.minimum(rounded, high, out=rounded)
-        out = rounded.mul_(scale)
-        ctx.save_for_backward(x, out, scale, low, high)
-        return out
+        ctx.save_for_backward(x, scale, low, high)
+        return _round_to_grid(x, scale, low, high)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, out, scale, low, high = ctx.saved_tensors
+        x, scale, low, high = ctx.saved_tensors
         need_x, need_scale, need_low, need_high = ctx.needs_input_grad
         # side is 1 below the range, -1 above, 0 inside. Kept as floating point: boolean masks cost ten times more.
         side = torch.maximum(x, low * scale)
@@ -47,13 +42,22 @@ class _RoundToGrid(torch.autograd.Function):
             total = _sum_to(outside, scale.shape)
             at_low, at_high = (total + difference) / 2, (total - difference) / 2
             if need_scale:
-                residual = torch.sub(out, x, out=signed).mul_(grad_x)
+                # computed once more rather than kept: it would double what every layer holds until here
+                residual = _round_to_grid(x, scale, low, high).sub_(x).mul_(grad_x)
                 grad_scale = _sum_to(residual, scale.shape) / scale + at_low * low + at_high * high
             if need_low:
                 grad_low = _sum_to(at_low * scale, low.shape)
             if need_high:
                 grad_high = _sum_to(at_high * scale, high.shape)
         return grad_x if need_x else None, grad_scale, grad_low, grad_high
+
+
+def _round_to_grid(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    rounded = torch.div(x, scale).round_()
+    # maximum and minimum, not clamp: clamp with broadcast bounds leaves the vectorised path
+    torch.maximum(rounded, low, out=rounded)
+    torch.minimum(rounded, high, out=rounded)
+    return rounded.mul_(scale)
 
 
 def _sum_to(x: Tensor, shape: torch.Size) -> Tensor:

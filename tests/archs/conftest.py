@@ -1,0 +1,111 @@
+"""Small networks of every architecture that has a profile."""
+
+import logging
+
+import basicsr  # noqa: F401  (fills the registries)
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from dynq_basicsr import plugin
+from dynq_basicsr.models.calibration import Calibration
+
+plugin.register()
+
+IN_OUT = {'num_in_ch': 3, 'num_out_ch': 3}
+# options and the number of layers that the profile quantizes
+BACKBONES = {
+    'EDSR': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'upscale': 4}, 4),
+    'MSRResNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 3, 'upscale': 2}, 6),
+    'SRResNetBN': ({'num_feat': 8, 'num_block': 2, 'upscale': 2}, 4),
+    'RCAN': ({**IN_OUT, 'num_feat': 8, 'num_group': 2, 'num_block': 3, 'squeeze_factor': 4, 'upscale': 2}, 12),
+    'RRDBNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4, 'scale': 4}, 30),
+    'SwinIR': ({'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,
+                'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'}, 8),
+    'SRVGGNetCompact': ({**IN_OUT, 'num_feat': 8, 'num_conv': 4, 'upscale': 2}, 4),
+}  # fmt: skip
+W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
+
+
+def randomise(net):
+    """Statistics of batch normalization are 0 and 1 in a fresh network, which would hide a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    return net.eval()
+
+
+@pytest.fixture
+def bare():
+    """Build a float network by the name of its class."""
+
+    def build(kind):
+        torch.manual_seed(0)
+        return randomise(build_network({'type': kind, **BACKBONES[kind][0]}))
+
+    return build
+
+
+@pytest.fixture
+def quantized():
+    """Build the same network, with the same weights, quantized."""
+
+    def build(kind, quantization=W4A4, policy='AdaBM', **options):
+        torch.manual_seed(0)
+        backbone = {'type': kind, **BACKBONES[kind][0]}
+        return randomise(build_network({
+            'type': 'QuantizedSR', 'backbone': backbone, 'quantization': quantization,
+            'policy': {'type': policy, **options},
+        }))  # fmt: skip
+
+    return build
+
+
+@pytest.fixture
+def calibrated(quantized, images):
+    """Build a quantized network and calibrate it."""
+
+    def build(kind, **options):
+        net = quantized(kind, **options)
+        calibration = Calibration(net)
+        calibration.observe(images)
+        calibration.finish()
+        return net
+
+    return build
+
+
+@pytest.fixture
+def images():
+    """Four images from nearly flat to very busy, (4, 3, 16, 24) in [0, 1]."""
+    generator = torch.Generator().manual_seed(2)
+    contrast = torch.tensor([0.02, 0.2, 0.5, 1.0]).view(-1, 1, 1, 1)
+    return 0.5 + contrast * (torch.rand(4, 3, 16, 24, generator=generator) - 0.5)
+
+
+@pytest.fixture(params=list(BACKBONES))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def layer_count(kind):
+    return BACKBONES[kind][1]
+
+
+@pytest.fixture
+def log_lines():
+    """What BasicSR's logger says; it does not propagate, so caplog would not see it."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger('basicsr')
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(before)

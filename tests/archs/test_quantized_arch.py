@@ -1,0 +1,246 @@
+"""The wrapper, over every architecture that has a profile."""
+
+import pytest
+import torch
+from basicsr.archs import build_network
+from torch import nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.quantization.layers import QuantLayer
+
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
+W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
+
+
+# -- switched off ----------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_switched_off_it_is_the_bare_backbone_bit_for_bit(kind, bare, calibrated, images):
+    expected = bare(kind)(images)
+    net = calibrated(kind)
+    assert not torch.equal(net(images), expected)
+    with net.floating():
+        assert torch.equal(net(images), expected)
+        last = images.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(net(last), bare(kind)(last))
+    assert not torch.equal(net(images), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('quantization', [None, {'weight': {'bits': 32}, 'activation': {'bits': 32}}])
+def test_32_bits_are_the_bare_backbone_bit_for_bit(kind, bare, quantized, images, quantization):
+    net = quantized(kind, quantization, policy='Fixed')
+    assert net.quant_layers() == [] and net.calibrated
+    assert torch.equal(net(images), bare(kind)(images))
+    assert set(net.backbone.state_dict()) == set(bare(kind).state_dict())
+
+
+def test_weights_are_the_backbones_own(kind, bare, quantized):
+    own = quantized(kind).backbone.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in bare(kind).state_dict().items())
+
+
+# -- switched on -----------------------------------------------------------------------------------------------------
+
+
+def test_an_uncalibrated_network_refuses_to_run(kind, quantized, images):
+    with pytest.raises(DynqError, match='never calibrated.*pretrain_network_g'):
+        quantized(kind)(images)
+
+
+@torch.no_grad()
+def test_samples_are_independent(kind, calibrated, images):
+    net = calibrated(kind)
+    with net.tracing() as trace:
+        together = net(images)
+    bits = dict(trace.bits)
+    for index, image in enumerate(images):
+        with net.tracing() as trace:
+            alone = net(image.unsqueeze(0))
+        assert {name: one.tolist() for name, one in trace.bits.items()} == {
+            name: [one[index].item()] for name, one in bits.items()
+        }
+        torch.testing.assert_close(together[index : index + 1], alone, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_saved_network_gives_the_same_output_bit_for_bit(kind, calibrated, quantized, images, tmp_path):
+    net = calibrated(kind)
+    with torch.no_grad():
+        net.policy.layer_factors.add_(0.3)
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    other = quantized(kind)
+    for parameter in other.parameters():
+        parameter.fill_(9)
+    other.load_state_dict(torch.load(tmp_path / 'net.pth', weights_only=True))
+    assert torch.equal(other(images), net(images))
+
+
+@torch.no_grad()
+def test_eight_bits_are_close_to_float_and_two_are_not(kind, bare, calibrated, images):
+    expected = bare(kind)(images)
+
+    def error(bits):
+        section = {'weight': {'bits': bits, 'granularity': 'channel'}, 'activation': {'bits': bits}}
+        return (calibrated(kind, quantization=section, policy='Fixed')(images) - expected).square().mean().sqrt()
+
+    deviation = expected.std()
+    assert error(8) < 0.05 * deviation and error(2) > 5 * error(8)
+
+
+def test_gradients_reach_ranges_and_maps_and_frozen_weights_stay_out(kind, calibrated, images):
+    net = calibrated(kind)
+    learned = [p for layer in net.quant_layers() for p in (*layer.activation_range.parameters(), layer.weight_range.log_upper)]
+    learned += [net.policy.layer_factors, net.policy.thresholds]
+    net.requires_grad_(False)
+    for parameter in learned:
+        parameter.requires_grad_(True)
+    net(images).square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learned)
+    assert (net.policy.layer_factors.grad != 0).any() and (net.policy.thresholds.grad != 0).any()
+    assert all(p.grad is None for p in net.parameters() if not p.requires_grad)
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------
+
+
+def test_profiles_quantize_the_layers_they_should(kind, quantized, layer_count):
+    net = quantized(kind)
+    layers = net.quant_layers()
+    assert len(layers) == layer_count == len(net.policy.layer_factors)
+    assert [layer.index for layer in layers] == list(range(layer_count))
+    modules = dict(net.backbone.named_modules())
+    assert all(modules[layer.name] is layer for layer in layers)
+    floating = [name for name, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)]
+    assert {'conv_first', 'conv_last', 'head', 'tail', 'body.0'} & set(floating)
+    assert not any('attention' in layer.name or 'attn' in layer.name for layer in layers)
+
+
+def test_patterns_replace_the_profile():
+    net = QuantizedSR(EDSR, {**W4A4, 'layers': ['conv_first', 're:body.*'], 'exclude': 'body.1'})
+    assert [layer.name for layer in net.quant_layers()] == ['conv_first', 'body.0.conv1', 'body.0.conv2']
+
+
+def test_exclusions_apply_to_the_profile():
+    net = QuantizedSR(EDSR, {**W4A4, 'exclude': [r're:body\.\d\.conv1']})
+    assert [layer.name for layer in net.quant_layers()] == ['body.0.conv2', 'body.1.conv2']
+
+
+@pytest.mark.parametrize('key', ['layers', 'exclude'])
+@pytest.mark.parametrize('patterns', [['body.0.conv9'], 'body.0.conv9', [5]])
+def test_a_pattern_that_matches_nothing_is_an_error(key, patterns):
+    with pytest.raises(DynqError, match='conv9|5'):
+        QuantizedSR(EDSR, {**W4A4, key: patterns})
+
+
+@torch.no_grad()
+def test_an_architecture_without_a_profile_follows_the_generic_rule(images, log_lines):
+    backbone = {'type': 'RIDNet', 'in_channels': 3, 'mid_channels': 16, 'out_channels': 3, 'num_block': 1}
+    net = QuantizedSR(backbone, W4A4)
+    names = [layer.name for layer in net.quant_layers()]
+    assert 'head' not in names and 'tail' not in names and len(names) >= 4
+    assert any('generic rule' in line and names[0] in line for line in log_lines)
+    calibration = Calibration(net)
+    calibration.observe(images)
+    calibration.finish()
+    assert net(images).isfinite().all()
+
+
+def test_the_log_tells_what_is_quantized_and_what_stays_float(log_lines):
+    QuantizedSR(EDSR, W4A4, {'type': 'AdaBM'})
+    line = next(line for line in log_lines if 'layers quantized' in line)
+    for words in ('4 layers quantized', 'profile of EDSR', '4-bit weights (tensor)', 'body.0.conv1', 'ImageLayerPolicy',
+                  '4 layers stay float: conv_first, conv_after_body, upsample.0, conv_last'):  # fmt: skip
+        assert words in line
+
+
+@torch.no_grad()
+def test_attention_layers_chosen_by_pattern_keep_samples_independent(images, calibrated):
+    """Windows stand on the sample axis there: several rows of the input belong to one sample."""
+    section = {**W4A4, 'layers': [r're:.*\.(qkv|fc1)']}
+    net = calibrated('SwinIR', quantization=section)
+    together = net(images)
+    alone = torch.cat([net(image.unsqueeze(0)) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+# -- bits ------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_traces_hold_every_layer_in_order_and_follow_the_image(kind, calibrated, images, layer_count):
+    net = calibrated(kind)
+    net.policy.thresholds.copy_(torch.tensor([8.0, 40.0]))
+    net.policy.layer_factors.zero_()
+    net.policy.layer_factors[0] = 1
+    with net.tracing() as trace:
+        net(images)
+    assert sorted(trace.bits) == sorted(layer.name for layer in net.quant_layers()) and len(trace.bits) == layer_count
+    first, *others = (trace.bits[layer.name].tolist() for layer in net.quant_layers())
+    assert all(other == others[0] for other in others) and first == [bits + 1 for bits in others[0]]
+    assert others[0] == sorted(others[0]) and {3, 5} <= set(others[0])
+
+
+@torch.no_grad()
+def test_a_fixed_policy_uses_the_base_bits(calibrated, images):
+    net = calibrated('EDSR', policy='Fixed')
+    with net.tracing() as trace:
+        net(images)
+    assert set(trace.bits.values()) == {4.0}
+
+
+@torch.no_grad()
+def test_switched_off_nothing_is_traced(calibrated, images):
+    net = calibrated('EDSR')
+    with net.tracing() as trace, net.floating():
+        net(images)
+    assert trace.bits == {}
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('options, named', [
+    ({'backbone': {'type': 'EDRS'}}, r"backbone\.type: no registered architecture 'EDRS'.*'EDSR'"),
+    ({'backbone': {'num_feat': 8}}, r'backbone\.type'),
+    ({'backbone': {}}, r'backbone\.type'),
+    ({'backbone': {**EDSR, 'num_feats': 8}}, "'num_feats'.*'num_feat'"),
+    ({'backbone': {'type': 'EDSR'}}, 'num_in_ch'),
+    ({'backbone': EDSR, 'quantization': {'weights': {'bits': 4}}}, "'weights'.*'weight'"),
+    ({'backbone': EDSR, 'quantization': W4A4, 'policy': {'type': 'AdaMB'}}, "'AdaMB'.*'AdaBM'"),
+])  # fmt: skip
+def test_wrong_options_are_named(options, named):
+    with pytest.raises(DynqError, match=named):
+        QuantizedSR(**options)
+
+
+def test_both_spellings_of_basicsrs_suffix():
+    options = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_conv': 4, 'upscale': 2}
+    for name in ('SRVGGNetCompact', 'SRVGGNetCompact_basicsr'):
+        assert len(QuantizedSR({'type': name, **options}, W4A4).quant_layers()) == 4
+
+
+def test_options_are_left_alone():
+    options = {'type': 'QuantizedSR', 'backbone': dict(EDSR), 'quantization': dict(W4A4), 'policy': {'type': 'AdaBM'}}
+    build_network(options)
+    assert options == {'type': 'QuantizedSR', 'backbone': EDSR, 'quantization': W4A4, 'policy': {'type': 'AdaBM'}}
+
+
+def test_the_description_rebuilds_the_network(calibrated, images):
+    net = calibrated('EDSR')
+    again = QuantizedSR(**net.description).eval()
+    again.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again(images), net(images))
+
+
+def test_the_window_of_a_transformer(quantized):
+    assert quantized('SwinIR').window_size == 8 and quantized('EDSR').window_size == 1
+
+
+def test_the_default_window_of_a_transformer():
+    backbone = {'type': 'SwinIR', 'upscale': 2, 'img_size': 14, 'depths': [2], 'num_heads': [2], 'embed_dim': 8}
+    assert QuantizedSR(backbone, W4A4).window_size == 7

@@ -61,7 +61,7 @@ def run_stage(title: str, module: str, option_file: str, log: Path) -> float:
         for line in process.stdout:
             file.write(line)
             last = line.strip() or last
-            iteration = re.search(r'iter:\s*([\d,]+)', line)
+            iteration = re.search(r'iter:\s*([\d,]*\d)', line)
             if iteration and sys.stdout.isatty():
                 sys.stdout.write(f'\r  iteration {iteration[1]} of {total}, {time.perf_counter() - start:.0f} s\033[K')
                 sys.stdout.flush()
@@ -127,13 +127,13 @@ def collect_pictures(folder: Path) -> list[Path]:
     return copies + crop_folders(ROOT / 'datasets/quickstart/eval/HR', results, folder)
 
 
-def quickstart(install_seconds: float) -> None:
+def quickstart(began: float, installed: float) -> None:
     """Run everything.
 
     Args:
-        install_seconds: What the environment took before; 0 where it was there.
+        began: When the installation began, seconds since the epoch.
+        installed: When it ended.
     """
-    start = time.perf_counter()
     for output in OUTPUTS:
         shutil.rmtree(ROOT / output, ignore_errors=True)
     folder = ROOT / 'results/quickstart'
@@ -154,17 +154,19 @@ def quickstart(install_seconds: float) -> None:
         'PSNR and SSIM of the luma, mean of 4 photographs, x4, in patches of 40x40. FAB: mean activation bits of the\n'
         'quantized layers. Size: 32-bit parameters; a 4-bit weight counts 1/8. Evaluation: with the start of Python.\n'
         'The quantized network is simulated in float here, so it is not faster yet.\n'
-        f'Installation {install_seconds:.0f} s, everything {install_seconds + time.perf_counter() - start:.0f} s.\n'
-        f'Pictures: {", ".join(str(path.relative_to(ROOT)) for path in pictures)}\n'
+        f'Installation {installed - began:.0f} s, everything {time.time() - began:.0f} s.\n'
+        f'Pictures in {folder.relative_to(ROOT)}: {", ".join(path.name for path in pictures)}\n'
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n', 1)[0])
-    parser.add_argument('--install-seconds', type=float, default=0, help='what the environment took, for the summary')
+    now = time.time()
+    parser.add_argument('--began', type=float, default=now, help='when the installation began, seconds since the epoch')
+    parser.add_argument('--installed', type=float, default=now, help='when it ended')
     given = parser.parse_args(arguments)
-    return run_command(lambda: quickstart(given.install_seconds))
+    return run_command(lambda: quickstart(given.began, given.installed))
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+began=$(date +%s)
 make_environment
 cd "$ROOT"
-exec "$VENV/bin/python" scripts/quickstart.py --install-seconds "$SECONDS"
+exec "$VENV/bin/python" scripts/quickstart.py --began "$began" --installed "$(date +%s)"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MARGIN, HEADER, LEGEND = 24, 60, 66  # around panels; above each, for its title; below the image, for the colour bar
 PANEL = (1280, 860)  # the image is enlarged by a whole number as long as it stays within this width and height
 TINT = 0.5  # share of the tint in a pixel
+Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
 
 
 def enlargement(height: int, width: int) -> int:
@@ -33,8 +34,30 @@ def enlargement(height: int, width: int) -> int:
     return max(1, min(PANEL[0] // width, PANEL[1] // height))
 
 
+def cells(boxes: Sequence[Box]) -> list[Box]:
+    """Share out an image among patches that may overlap: every overlap is split in the middle.
+
+    Args:
+        boxes: A grid of patches as (top, left, bottom, right).
+
+    Returns:
+        One box a patch, in the same order; together they cover the image once.
+    """
+
+    def split(spans: set[tuple[int, int]]) -> dict[tuple[int, int], tuple[int, int]]:
+        ordered = sorted(spans)
+        middles = [(end + start) // 2 for (_, end), (start, _) in zip(ordered, ordered[1:], strict=False)]
+        edges = [ordered[0][0], *middles, ordered[-1][1]]
+        return dict(zip(ordered, zip(edges, edges[1:], strict=False), strict=True))
+
+    rows = split({(top, bottom) for top, _, bottom, _ in boxes})
+    columns = split({(left, right) for _, left, _, right in boxes})
+    parts = [(rows[top, bottom], columns[left, right]) for top, left, bottom, right in boxes]
+    return [(top, left, bottom, right) for (top, bottom), (left, right) in parts]
+
+
 def tint_patches(lq: np.ndarray, usage: BitUsage) -> np.ndarray:
-    """Mix the half greyed image with the colour of each patch's mean bits; where patches overlap, of their mean.
+    """Mix the half greyed image with the colour of each patch's mean bits; overlaps are split in the middle.
 
     Args:
         lq: (H, W, 3) uint8, BGR.
@@ -45,13 +68,12 @@ def tint_patches(lq: np.ndarray, usage: BitUsage) -> np.ndarray:
     """
     if not usage.bits:
         return lq
-    total, count = np.zeros(lq.shape[:2]), np.zeros(lq.shape[:2])
-    for (top, left, bottom, right), bits in zip(usage.boxes, usage.patch_bits.tolist(), strict=True):
-        total[top:bottom, left:right] += bits
-        count[top:bottom, left:right] += 1
+    bits = np.zeros(lq.shape[:2])
+    for (top, left, bottom, right), value in zip(cells(usage.boxes), usage.patch_bits.tolist(), strict=True):
+        bits[top:bottom, left:right] = value
     # Half grey: the photograph stays recognisable, but its own colours are not mistaken for bits.
     half_grey = (lq + lq.mean(axis=2, keepdims=True)) / 2
-    colours = 255 * bit_colours(total / count)[..., ::-1]
+    colours = 255 * bit_colours(bits)[..., ::-1]
     return np.rint((1 - TINT) * half_grey + TINT * colours).astype(np.uint8)
 
 
@@ -97,15 +119,16 @@ def _draw_image(sheet: Sheet, corner: tuple[int, int], panel: tuple[int, int], l
         sheet.title(corner, 'Bits of each patch', 'This network is float: every layer computes with 32 bits.')
         return
     bits = usage.patch_bits.numpy()
-    patches = 'one patch' if len(bits) == 1 else f'{len(bits)} patches, {bits.min():.2f} to {bits.max():.2f}'
+    kind = 'patches' if cells(usage.boxes) == usage.boxes else 'overlapping patches'
+    patches = 'one patch' if len(bits) == 1 else f'{len(bits)} {kind}, {bits.min():.2f} to {bits.max():.2f}'
     sheet.title(corner, 'Bits of each patch', f'mean over layers; {patches}, FAB {usage.fab():.2f}')
-    for box, value in zip(usage.boxes, bits, strict=True):
+    for box, value in zip(cells(usage.boxes), bits, strict=True):
         _draw_patch(axes, box, value, panel[0] // lq.shape[1], sheet.unit)
     below = corner[1] + panel[1] + round(16 * sheet.unit)
     _draw_legend(sheet, (corner[0], below), min(panel[0], round(420 * sheet.unit)))
 
 
-def _draw_patch(axes: Axes, box: tuple[int, int, int, int], bits: float, factor: int, unit: float) -> None:
+def _draw_patch(axes: Axes, box: Box, bits: float, factor: int, unit: float) -> None:
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 

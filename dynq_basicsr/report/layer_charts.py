@@ -16,7 +16,7 @@ MANY_LAYERS = 40  # more become columns grouped by block, without a name for eac
 _MOST_GROUPS = 24
 _SCALE = 22  # room for the numbers beside the columns
 # 2 to 8 bits, the same in every picture so that pictures compare; hues far enough apart to tell one bit from the next.
-_STOPS = ('3d4aa8', '2f86d6', '24b3b0', '83bf4f', 'f2c037', 'ef7f35', 'cf2f3a')
+_STOPS = ('3d4aa8', '3a8ee6', '1fb5a3', '83bf4f', 'f2c037', 'ef7f35', 'cf2f3a')
 _PALETTE = np.array([[int(stop[i : i + 2], 16) / 255 for i in (0, 2, 4)] for stop in _STOPS])
 
 

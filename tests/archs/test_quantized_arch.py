@@ -93,7 +93,9 @@ def test_eight_bits_are_close_to_float_and_two_are_not(kind, bare, calibrated, i
 
 def test_gradients_reach_ranges_and_maps_and_frozen_weights_stay_out(kind, calibrated, images):
     net = calibrated(kind)
-    learned = [p for layer in net.quant_layers() for p in (*layer.activation_range.parameters(), layer.weight_range.log_upper)]
+    learned = [
+        p for layer in net.quant_layers() for p in (*layer.activation_range.parameters(), layer.weight_range.log_upper)
+    ]
     learned += [net.policy.layer_factors, net.policy.thresholds]
     net.requires_grad_(False)
     for parameter in learned:
@@ -114,7 +116,9 @@ def test_profiles_quantize_the_layers_they_should(kind, quantized, layer_count):
     assert [layer.index for layer in layers] == list(range(layer_count))
     modules = dict(net.backbone.named_modules())
     assert all(modules[layer.name] is layer for layer in layers)
-    floating = [name for name, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)]
+    floating = [
+        name for name, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)
+    ]
     assert {'conv_first', 'conv_last', 'head', 'tail', 'body.0'} & set(floating)
     assert not any('attention' in layer.name or 'attn' in layer.name for layer in layers)
 

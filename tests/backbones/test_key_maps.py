@@ -61,7 +61,9 @@ def test_foreign_names_reach_the_backbone_of_a_quantized_network(tmp_path, quant
 
 def test_another_mean_shift_is_not_dropped_in_silence(tmp_path, edsr, weights):
     """BasicSR's EDSR has one constant for both; a file with other values would give another picture."""
-    foreign = {edsr_pytorch(key): value for key, value in weights.items()} | MEAN_SHIFT | {'sub_mean.bias': torch.zeros(3)}
+    foreign = (
+        {edsr_pytorch(key): value for key, value in weights.items()} | MEAN_SHIFT | {'sub_mean.bias': torch.zeros(3)}
+    )
     torch.save(foreign, tmp_path / 'edsr.pt')
     with pytest.raises(DynqError, match='sub_mean'):
         load_weights(edsr(), tmp_path / 'edsr.pt')

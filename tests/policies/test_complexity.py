@@ -77,4 +77,6 @@ def test_other_channel_counts_use_the_mean(channels):
 
 def test_channels_last_is_the_same():
     image = torch.from_numpy(photographs())
-    torch.testing.assert_close(gradient_density(image.contiguous(memory_format=torch.channels_last)), gradient_density(image))
+    torch.testing.assert_close(
+        gradient_density(image.contiguous(memory_format=torch.channels_last)), gradient_density(image)
+    )

@@ -129,7 +129,9 @@ def test_learned_parameters_by_kind():
 
 
 def test_bits_are_base_plus_image_plus_layer():
-    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * torch.tensor([0, 0.2, 0.5, 1]).view(-1, 1, 1, 1)
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(0)) * torch.tensor([0, 0.2, 0.5, 1]).view(
+        -1, 1, 1, 1
+    )
     complexity = gradient_density(images)
     bounds = [float(complexity[1]) - 0.5, float(complexity[2]) + 0.5]
     one = policy(bits=5, thresholds=bounds, layers=[-1.0, 0.0, 1.0])
@@ -157,7 +159,9 @@ def test_gradients_reach_both_maps_through_the_decision():
 
 
 def test_decisions_per_image_do_not_see_each_other():
-    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(2)) * torch.tensor([0.1, 0.5, 1]).view(-1, 1, 1, 1)
+    images = torch.rand(3, 3, 12, 12, generator=torch.Generator().manual_seed(2)) * torch.tensor([0.1, 0.5, 1]).view(
+        -1, 1, 1, 1
+    )
     one = policy(thresholds=[30.0, 80.0])
     together = one.decide(images)(1, None)
     assert together.tolist() == [one.decide(image.unsqueeze(0))(1, None).item() for image in images]

@@ -15,7 +15,9 @@ SMALL = {'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscal
 
 
 def quantized(backbone, weight=4, activation=4, policy='AdaBM', **more):
-    return QuantizedSR(backbone, {'weight': {'bits': weight}, 'activation': {'bits': activation}, **more}, {'type': policy})
+    return QuantizedSR(
+        backbone, {'weight': {'bits': weight}, 'activation': {'bits': activation}, **more}, {'type': policy}
+    )
 
 
 @pytest.fixture(scope='module')

@@ -66,12 +66,15 @@ def test_activation_has_at_most_two_to_the_bits_integer_levels_with_zero_among_t
 def test_activation_with_more_bits_is_never_worse(lower, upper, bits, grid):
     x = dense(lower, upper)
     fewer, more = (
-        (fake_quantize_activation(x, lower.double(), upper.double(), b, grid) - x).square().mean() for b in (bits, bits + 1)
+        (fake_quantize_activation(x, lower.double(), upper.double(), b, grid) - x).square().mean()
+        for b in (bits, bits + 1)
     )
     assert more <= fewer * (1 + 1e-6)
 
 
-@holds_for(st.lists(st.sampled_from([2, 3, 4, 5, 6, 7, 8]), min_size=1, max_size=6), lowers, uppers, grids, st.integers(2, 4))
+@holds_for(
+    st.lists(st.sampled_from([2, 3, 4, 5, 6, 7, 8]), min_size=1, max_size=6), lowers, uppers, grids, st.integers(2, 4)
+)
 def test_batch_of_n_bit_widths_is_n_batches_of_one(bits, lower, upper, grid, dims):
     shape = (len(bits), *[5, 4, 3][: dims - 1])
     x = 60 * torch.randn(shape, generator=torch.Generator().manual_seed(len(bits)))
@@ -119,7 +122,9 @@ def test_activation_keeps_channels_last_and_its_values():
 @pytest.mark.parametrize('grid', GRIDS)
 def test_nan_is_not_hidden(grid):
     x = torch.tensor([[float('nan'), 1.0]])
-    assert fake_quantize_activation(x, torch.tensor(-1.0), torch.tensor(1.0), 4, grid).isnan().tolist() == [[True, False]]
+    assert fake_quantize_activation(x, torch.tensor(-1.0), torch.tensor(1.0), 4, grid).isnan().tolist() == [
+        [True, False]
+    ]
     assert fake_quantize_weight(x, torch.tensor(1.0), 4, grid).isnan().tolist() == [[True, False]]
 
 

@@ -61,7 +61,9 @@ def test_activation_gradients(grid, lower, upper, shape):
 @pytest.mark.parametrize('per_channel', [False, True])
 def test_weight_gradients(grid, bits, per_channel):
     w = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    upper = torch.linspace(0.5, 2, 4, dtype=torch.float64).view(4, 1, 1, 1) if per_channel else torch.tensor(1.1).double()
+    upper = (
+        torch.linspace(0.5, 2, 4, dtype=torch.float64).view(4, 1, 1, 1) if per_channel else torch.tensor(1.1).double()
+    )
     out, found = gradients(lambda w, u, g: fake_quantize_weight(w, u, bits, g), (w, upper), grid)
     expected_out, expected = gradients(lambda w, u, g: reference_weight(w, u, bits, g), (w, upper), grid)
     torch.testing.assert_close(out, expected_out)

@@ -75,7 +75,9 @@ def test_channels_last_and_contiguous_see_the_same():
 
 
 def test_slices_and_tokens_are_counted_once():
-    x = torch.randn(4, 6, 8, 8, generator=torch.Generator().manual_seed(2)).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(4, 6, 8, 8, generator=torch.Generator().manual_seed(2)).contiguous(
+        memory_format=torch.channels_last
+    )
     for view in (x[1:3], x[:, 1:4], x[..., 2:5], x.flatten(2).transpose(1, 2)):
         observer = watch([view])
         assert observer.counts.sum() == view.numel()
@@ -112,3 +114,9 @@ def test_observing_leaves_no_hook_behind():
         raise ValueError
     layer(x)
     assert observer.counts.sum() == x.numel() and not layer._forward_pre_hooks
+
+
+def test_inputs_too_small_to_divide_by_are_no_error():
+    observer = watch([torch.tensor([[1e-42, -2e-42, 0.0]]), torch.tensor([[0.5, -0.25, 0.0]])])
+    assert (observer.lower, observer.upper) == (-0.25, 0.5)
+    assert observer.counts.sum() == 6

@@ -15,7 +15,9 @@ BOXES = [(0, 0, 10, 10), (0, 10, 10, 40), (10, 0, 20, 40)]  # 100, 300 and 400 p
 def usage():
     used = BitUsage(COST, BOXES, 20, 40)
     used.add([2], BitTrace({'a': torch.tensor([8.0]), 'b': 6}))
-    used.add([0, 1], BitTrace({'a': torch.tensor([2.0, 3.0]), 'b': torch.tensor([4.0, 5.0], requires_grad=True).detach()}))
+    used.add(
+        [0, 1], BitTrace({'a': torch.tensor([2.0, 3.0]), 'b': torch.tensor([4.0, 5.0], requires_grad=True).detach()})
+    )
     return used
 
 

@@ -1,0 +1,191 @@
+"""AdaBM through BasicSR's loop: what moves, what stays, what is saved."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from basicsr.models import build_model
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.layers import QuantLayer
+
+KINDS = {'weight': 'weight_range', 'activation': 'activation_range', 'mapping': 'policy'}
+
+
+def kinds_that_moved(before, after):
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    return {next((kind for kind, word in KINDS.items() if word in name), name) for name in moved}
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.network.state_dict().items()}
+
+
+def test_each_stage_moves_its_own_parameters_alone(train_options, train, batches):
+    states, losses = [], []
+
+    def watch(iteration, model):
+        states.append(snapshot(model))
+        losses.append(dict(model.get_current_log()))
+
+    model = train(train_options(), batches(8), watch=watch)
+    assert kinds_that_moved(states[0], states[1]) == {'weight', 'activation', 'mapping', 'calibrated'}
+    for before, after, stage in zip(states[1:-1], states[2:], 2 * ['weight', 'activation', 'mapping'], strict=True):
+        assert kinds_that_moved(before, after) == {stage}
+    assert losses[0] == {} and all(set(loss) >= {'l_pix', 'l_skt', 'bits'} for loss in losses[2:])
+    assert all(('l_bit' in loss) == (index % 3 == 2) for index, loss in enumerate(losses[2:]))
+    assert all(torch.tensor(list(loss.values())).isfinite().all() for loss in losses[2:])
+    assert list(model.seconds) == ['calibration', 'weight', 'activation', 'mapping']
+
+
+def test_the_networks_own_weights_stay(train_options, train, batches, float_checkpoint):
+    model = train(train_options(), batches(8))
+    own = model.network.backbone.state_dict()
+    for key, value in torch.load(float_checkpoint, weights_only=True)['params'].items():
+        assert torch.equal(own[key], value)
+
+
+def test_losses_are_the_papers_on_the_0_to_255_scale(train_options, train, batches):
+    """L_pix + 10 L_skt + 50 max(mean bits - base, 0), blocks as taps, teacher: the network switched off."""
+    model = train(train_options(), batches(4))
+    with torch.no_grad():
+        model.network.policy.layer_factors.fill_(1)  # so that the bit loss has something to say
+        lq = batches(5)[4]['lq']
+        features = {True: [], False: []}
+        for block in model.network.backbone.body:
+            block.register_forward_hook(lambda m, x, y: features[model.network.context.quantizing].append(y))
+        with model.network.tracing() as trace:
+            output = model.network(lq)
+        with model.network.floating():
+            target = model.network(lq)
+        skt = 0
+        for ours, theirs in zip(features[True], features[False], strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                skt += (one / one.norm() - other / other.norm()).norm() / (2 * 2)
+        bits = torch.stack([one.mean() for one in trace.bits.values()]).mean()
+    train(model, [{'lq': lq}], start=5)
+    assert model.recipe.stage(5) == 'mapping'
+    found = model.get_current_log()
+    assert found['l_pix'] == pytest.approx(255 * F.l1_loss(output, target).item(), rel=1e-4)
+    assert found['l_skt'] == pytest.approx(10 * skt.item(), rel=1e-4)
+    assert found['bits'] == pytest.approx(bits.item()) and bits > 4
+    assert found['l_bit'] == pytest.approx(50 * (bits.item() - 4), rel=1e-5)
+
+
+def test_fine_tuning_lowers_the_pixel_loss(train_options, train, batches):
+    batch = batches(1)[0]
+    losses = []
+    options = train_options(train={'total_iter': 42, 'stages': ['weight', 'activation'], 'stage_iter': 10})
+    train(options, [batch] * 42, watch=lambda i, m: losses.append(m.get_current_log().get('l_pix')))
+    assert sum(losses[-5:]) < 0.95 * sum(losses[2:7])
+
+
+def test_learning_rates_follow_the_schedule(train_options, train, batches):
+    rates = []
+    options = train_options(train={'lr': {'weight': 0.4, 'image': 0.2, 'layer': 0.1}, 'lr_decay': 0.5})
+    train(options, batches(8), watch=lambda i, m: rates.append(m.get_current_learning_rate()))
+    assert rates[:3] == [[0.0], [0.0], [0.4]] and rates[5] == [0.2]
+    assert rates[4] == [0.1, 0.2] and rates[7] == [0.05, 0.1]
+
+
+@pytest.mark.parametrize('policy, stages', [
+    ({'type': 'AdaBM'}, ['weight', 'activation', 'mapping']),
+    ({'type': 'AdaBM', 'image_to_bit': False}, ['weight', 'activation', 'mapping']),
+    ({'type': 'AdaBM', 'layer_to_bit': False}, ['weight', 'activation', 'mapping']),
+    ({'type': 'AdaBM', 'image_to_bit': False, 'layer_to_bit': False}, ['weight', 'activation']),
+    ({'type': 'Fixed'}, ['weight', 'activation']),
+])  # fmt: skip
+def test_maps_can_be_switched_off_one_by_one(train_options, train, batches, policy, stages):
+    options = train_options()
+    options['network_g']['policy'] = policy
+    seen = []
+    model = train(options, batches(8), watch=lambda i, m: seen.append(m.recipe.stage(i)))
+    assert seen == ['calibration'] * 2 + (stages * 6)[:6]
+    with torch.no_grad(), model.network.tracing() as trace:
+        model.network(batches(6)[5]['lq'])
+    bits = torch.stack([torch.as_tensor(one).expand(2) for one in trace.bits.values()])
+    if not policy.get('layer_to_bit', policy['type'] == 'AdaBM'):
+        assert (bits == bits[0]).all()
+    if not policy.get('image_to_bit', policy['type'] == 'AdaBM'):
+        assert (bits == bits[:, :1]).all()
+
+
+def test_bit_aware_clipping_can_be_switched_off(train_options, train, batches):
+    ranges = {}
+    for clipping in (True, False):
+        options = train_options(train={'total_iter': 2, 'bit_aware_clipping': clipping})
+        model = train(options, batches(2))
+        ranges[clipping] = torch.stack([layer.activation_range.upper for layer in model.network.quant_layers()])
+    assert (ranges[True] < ranges[False]).all()
+
+
+def test_fine_tuning_can_be_left_out(train_options, train, batches):
+    model = train(train_options(train={'total_iter': 2}), batches(2))
+    model.save(-1, -1)
+    saved = torch.load(model.opt['path']['models'] + '/net_g_latest.pth', weights_only=True)
+    assert saved['params']['calibrated'] and saved['description'] == model.network.description
+
+
+@pytest.mark.parametrize('quantization', [{'weight': {'bits': 4}}, {'activation': {'bits': 4}}])
+@pytest.mark.parametrize('policy', ['Fixed', 'AdaBM'])
+def test_weights_or_activations_alone(train_options, train, batches, quantization, policy):
+    options = train_options()
+    options['network_g'] |= {'quantization': quantization, 'policy': {'type': policy}}
+    model = train(options, batches(8))
+    assert all(value.isfinite().all() for value in model.network.state_dict().values())
+
+
+@pytest.mark.parametrize('stages', [['mapping'], ['weight', 'mapping']])
+def test_stages_that_have_nothing_to_learn(train_options, train, batches, stages):
+    options = train_options(train={'stages': stages})
+    options['network_g']['policy'] = {'type': 'Fixed'}
+    if stages == ['mapping']:
+        with pytest.raises(DynqError, match=r'stages'):
+            train(options, batches(8))
+    else:
+        train(options, batches(8))
+
+
+def test_quantized_layers_are_found_by_what_they_are(train_options):
+    """Names such as conv_after_body must not make a weight learnable."""
+    model = build_model(train_options())
+    learnable = {id(p) for one in model.optimizers for group in one.param_groups for p in group['params']}
+    own = {id(m.weight) for m in model.network.modules() if isinstance(m, torch.nn.Conv2d)}
+    own |= {id(m.bias) for m in model.network.modules() if isinstance(m, torch.nn.Conv2d)}
+    layers = [m for m in model.network.modules() if isinstance(m, QuantLayer)]
+    assert not learnable & own and len(learnable) == 3 * len(layers) + 2
+
+
+def test_a_loss_that_is_not_finite_stops_and_changes_nothing(train_options, train, batches):
+    model = train(train_options(), batches(4))
+    before = snapshot(model)
+    broken = {'lq': batches(1)[0]['lq'].clone()}
+    broken['lq'][0, 0, 0, 0] = float('nan')
+    with pytest.raises(DynqError, match=r'The loss became nan in iteration 5 \(mapping\)'):
+        train(model, [broken], start=5)
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), snapshot(model).values(), strict=True))
+
+
+def test_float_weights_that_are_not_finite_stop_calibration(train_options, train, batches, float_checkpoint, tmp_path):
+    state = torch.load(float_checkpoint, weights_only=True)
+    state['params']['conv_first.weight'][0, 0, 0, 0] = float('nan')
+    torch.save(state, tmp_path / 'damaged.pth')
+    with pytest.raises(DynqError, match='NaN or infinity'):
+        train(train_options(path={'pretrain_network_g': str(tmp_path / 'damaged.pth')}), batches(3))
+
+
+@pytest.mark.parametrize('changes, named', [
+    ({'network_g': {'quantization': {'weight': {'bits': 32}, 'activation': {'bits': 32}}}}, 'below 32 bits'),
+    ({'path': {'pretrain_network_g': None}}, 'path.pretrain_network_g'),
+    ({'train': {'calibration_iters': 3}}, "train: unknown option 'calibration_iters'"),
+    ({'val': {'patch_sizes': 3}}, "val: unknown option 'patch_sizes'"),
+])  # fmt: skip
+def test_options_that_cannot_work(train_options, changes, named):
+    with pytest.raises(DynqError, match=named):
+        build_model(train_options(**changes))
+
+
+def test_a_float_network_cannot_be_calibrated(train_options):
+    options = train_options()
+    options['network_g'] = options['network_g']['backbone']
+    with pytest.raises(DynqError, match='must be of type QuantizedSR'):
+        build_model(options)

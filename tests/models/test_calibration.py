@@ -1,0 +1,183 @@
+"""Calibration against statistics that the test takes of the bare network itself."""
+
+import numpy as np
+import pytest
+import torch
+from basicsr.archs import build_network
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.policies.complexity import gradient_density
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation
+from dynq_basicsr.quantization.searches import CLIP_RATIOS, search_weight_range
+
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
+NAMES = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
+
+
+def build(policy=None, quantization=None):
+    torch.manual_seed(0)
+    quantization = quantization or {'weight': {'bits': 4}, 'activation': {'bits': 4}}
+    return QuantizedSR(EDSR, quantization, policy or {'type': 'AdaBM'}).eval()
+
+
+def calibrate(net, batches, **options):
+    calibration = Calibration(net, **options)
+    for batch in batches:
+        calibration.observe(batch['lq'])
+    calibration.finish()
+    return net
+
+
+@pytest.fixture(scope='module')
+def inputs_of():
+    """What the layers of the bare network see of some batches: name -> (n, C, H, W)."""
+
+    @torch.no_grad()
+    def read(batches):
+        torch.manual_seed(0)
+        net, seen = build_network(EDSR).eval(), {name: [] for name in NAMES}
+        for name in NAMES:
+            net.get_submodule(name).register_forward_pre_hook(lambda m, x, name=name: seen[name].append(x[0].clone()))
+        for batch in batches:
+            net(batch['lq'])
+        return {name: torch.cat(one) for name, one in seen.items()}
+
+    return read
+
+
+def test_without_clipping_ranges_are_minimum_and_maximum(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    net = calibrate(build(), batches(4), bit_aware_clipping=False)
+    assert net.calibrated and len(net.quant_layers()) == 4
+    for layer in net.quant_layers():
+        assert layer.activation_range.lower.item() == pytest.approx(
+            min(0, seen[layer.name].min().item()), rel=1e-5, abs=1e-7
+        )
+        assert layer.activation_range.upper.item() == pytest.approx(seen[layer.name].max().item(), rel=1e-5)
+
+
+def test_sensitivities_set_the_layer_map(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    deviations = [seen[name].flatten(1).std(dim=1).mean().item() for name in NAMES]
+    low, high = np.percentile(deviations, [30, 70])
+    net = calibrate(build(), batches(4))
+    assert net.policy.layer_factors.tolist() == [(d > high) * 1.0 - (d < low) * 1.0 for d in deviations]
+    assert sorted(net.policy.layer_factors.tolist()) == [-1, 0, 0, 1]
+
+
+def test_complexities_of_all_patches_set_the_image_map(batches):
+    net = calibrate(build({'type': 'AdaBM', 'image_percentile': 20}), batches(5))
+    complexities = torch.cat([gradient_density(batch['lq']) for batch in batches(5)])
+    assert net.policy.thresholds.tolist() == pytest.approx(np.percentile(complexities, [20, 80]).tolist(), rel=1e-5)
+
+
+def test_clipping_is_searched_at_the_bits_of_each_layer(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    net = calibrate(build(), batches(4))
+    for layer, factor in zip(net.quant_layers(), net.policy.layer_factors.tolist(), strict=True):
+        x = seen[layer.name].flatten()[None].double()
+        low, high = min(0, x.min().item()), x.max().item()
+
+        def error(ratio, x=x, low=low, high=high, bits=4 + factor):
+            bounds = torch.tensor(ratio * low).double(), torch.tensor(ratio * high).double()
+            return float((fake_quantize_activation(x, *bounds, bits) - x).square().mean())
+
+        found = layer.activation_range.upper.item() / high
+        assert layer.activation_range.lower.item() == pytest.approx(found * low, rel=1e-4, abs=1e-7)
+        assert error(found) <= min(error(float(ratio)) for ratio in CLIP_RATIOS) * 1.005
+        assert found < 1
+
+
+def test_weights_are_searched(batches):
+    for granularity in ('tensor', 'channel'):
+        section = {'weight': {'bits': 4, 'granularity': granularity}, 'activation': {'bits': 4}}
+        net = calibrate(build(quantization=section), batches(1))
+        for layer in net.quant_layers():
+            expected = search_weight_range(layer.weight, 4, granularity == 'channel')
+            torch.testing.assert_close(layer.weight_range.upper, expected)
+
+
+def test_a_fixed_policy_is_searched_at_the_base_bits(batches):
+    fixed = calibrate(build({'type': 'Fixed'}), batches(3))
+    plain = calibrate(build({'type': 'AdaBM', 'layer_to_bit': False}), batches(3))
+    for one, other in zip(fixed.quant_layers(), plain.quant_layers(), strict=True):
+        assert one.activation_range.upper.item() == other.activation_range.upper.item()
+
+
+@pytest.mark.parametrize('quantization', [{'weight': {'bits': 4}}, {'activation': {'bits': 4}}])
+@pytest.mark.parametrize('policy', ['Fixed', 'AdaBM'])
+def test_one_part_alone(batches, quantization, policy):
+    net = calibrate(build({'type': policy}, quantization), batches(2))
+    with torch.no_grad():
+        assert net(batches(1)[0]['lq']).isfinite().all()
+
+
+def test_batches_may_be_cut_otherwise(batches):
+    images = torch.cat([batch['lq'] for batch in batches(3)])
+    two, six = calibrate(build(), batches(3)), calibrate(build(), [{'lq': images}])
+    for one, other in zip(two.parameters(), six.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_and_hooks_are_left_alone(batches):
+    net = build()
+    before = {name: p.clone() for name, p in net.named_parameters() if 'range' not in name and 'policy' not in name}
+    calibrate(net, batches(2))
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters() if name in before)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in net.modules())
+    assert net.context.quantizing
+
+
+def test_calibrating_again_forgets_the_first_time(batches):
+    net = calibrate(build(), batches(3, seed=1))
+    again, once = calibrate(net, batches(3, seed=2)), calibrate(build(), batches(3, seed=2))
+    assert all(torch.equal(one, other) for one, other in zip(again.parameters(), once.parameters(), strict=True))
+
+
+def test_no_image_is_an_error():
+    net = build()
+    with pytest.raises(DynqError, match='saw no image'):
+        Calibration(net).finish()
+    assert not net.calibrated
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+@pytest.mark.parametrize('place', ['conv_first', 'body.0.conv1', 'body.1.conv1'])
+def test_weights_that_are_not_finite_are_named_by_the_layer_behind(batches, value, place):
+    net = build()
+    with torch.no_grad():
+        net.backbone.get_submodule(place).weight[0, 0, 0, 0] = value
+    with pytest.raises(DynqError, match=r'body\.\d\.conv\d.*NaN or infinity'):
+        calibrate(net, batches(2))
+    assert not net.calibrated
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_image_that_is_not_finite_stops_calibration_whenever_it_comes(batches, value):
+    images = batches(3)
+    images[1]['lq'][0, 0, 3, 3] = value
+    net = build()
+    with pytest.raises(DynqError, match='NaN or infinity'):
+        calibrate(net, images)
+    assert not net.calibrated
+
+
+def test_black_images_give_usable_ranges(batches):
+    net = calibrate(build(), [{'lq': torch.zeros(2, 3, 32, 32)}])
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 16, 16)).isfinite().all() and net(batches(1)[0]['lq']).isfinite().all()
+
+
+def test_dead_layers_give_usable_ranges(batches):
+    net = build()
+    with torch.no_grad():
+        net.backbone.body[0].conv1.weight.zero_()
+        net.backbone.body[0].conv1.bias.fill_(-1)  # so that the ReLU behind it lets nothing through
+    calibrate(net, batches(2))
+    dead = net.quant_layers()[1].activation_range
+    assert 0 < dead.upper.item() < 1e-6
+    net.requires_grad_(True)
+    net(batches(1)[0]['lq']).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())

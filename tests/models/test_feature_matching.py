@@ -1,0 +1,103 @@
+"""The structure loss against its formula, and taps that leave nothing behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynq_basicsr.models.feature_matching import FeatureTaps, structure_loss
+
+
+def random(*shape, seed, **more):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, **more)
+
+
+def features(seed):
+    return [random(3, 4, 5, 6, seed=seed), 20 * random(3, 7, 4, seed=seed + 1)]
+
+
+def reference(student, teacher):
+    """AdaBM Eq. 10: 1/(N K) sum over taps and images of || F / ||F|| - F' / ||F'|| ||."""
+    total = 0.0
+    for ours, theirs in zip(student, teacher, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            total = total + (one / one.norm() - other / other.norm()).norm()
+    return total / (len(student) * len(student[0]))
+
+
+def test_equals_the_formula():
+    assert structure_loss(features(0), features(5)).item() == pytest.approx(float(reference(features(0), features(5))))
+
+
+def test_gradients_equal_those_of_the_formula():
+    ours, again = ([one.requires_grad_() for one in features(0)] for _ in range(2))
+    structure_loss(ours, features(5)).backward()
+    reference(again, features(5)).backward()
+    for one, other in zip(ours, again, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_gradients_by_finite_differences():
+    teacher = [random(2, 2, 3, seed=9)]
+    assert torch.autograd.gradcheck(lambda x: structure_loss([x], teacher), random(2, 2, 3, seed=8, requires_grad=True))
+
+
+def test_every_image_counts_by_itself():
+    student, teacher = features(0), features(5)
+    alone = [structure_loss([o[i : i + 1] for o in student], [t[i : i + 1] for t in teacher]) for i in range(3)]
+    assert structure_loss(student, teacher).item() == pytest.approx(torch.stack(alone).mean().item())
+    # and so a large image does not drown a small one
+    student[0][0] *= 1000
+    assert structure_loss(student, teacher).item() == pytest.approx(torch.stack(alone).mean().item())
+
+
+def test_extremes():
+    same, other = features(0), [-one for one in features(0)]
+    assert structure_loss(same, same).item() == pytest.approx(0, abs=1e-6)
+    assert structure_loss(same, [3 * one for one in same]).item() == pytest.approx(0, abs=1e-6)
+    assert structure_loss(same, other).item() == pytest.approx(2)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_equal_and_dead_features_have_finite_gradients(memory_format):
+    x = torch.rand(2, 3, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
+    structure_loss([x], [x.detach().clone()]).backward()
+    assert x.grad.isfinite().all()
+    dead = torch.zeros(2, 3, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
+    loss = structure_loss([dead], [torch.zeros(2, 3, 4, 4)])
+    loss.backward()
+    assert loss.isfinite() and dead.grad.isfinite().all()
+
+
+def test_channels_last_is_the_same():
+    student, teacher = random(2, 3, 4, 5, seed=1), random(2, 3, 4, 5, seed=2)
+    last = [one.contiguous(memory_format=torch.channels_last) for one in (student, teacher)]
+    torch.testing.assert_close(structure_loss([last[0]], [last[1]]), structure_loss([student], [teacher]))
+    torch.testing.assert_close(structure_loss([last[0]], [teacher]), structure_loss([student], [teacher]))
+
+
+def test_lists_of_unequal_length_are_refused():
+    with pytest.raises(ValueError):
+        structure_loss(features(0), features(0)[:1])
+
+
+def test_taps_read_outputs_in_order_of_execution_and_leave_no_hook():
+    net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    taps, x = FeatureTaps(net, ['2', '0']), torch.rand(4, 2)
+    with taps.reading() as outer:
+        with taps.reading() as inner:
+            y = net(x)
+        assert len(inner) == 2
+    assert [tuple(one.shape) for one in outer] == [(4, 3), (4, 1)] and outer[1] is y
+    with pytest.raises(RuntimeError), taps.reading():
+        net(torch.rand(4, 5))
+    assert not any(module._forward_hooks for module in net.modules())
+    net(x)
+    assert len(outer) == 2
+
+
+def test_taps_keep_the_graph():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    with FeatureTaps(net, ['0']).reading() as read:
+        net(torch.rand(4, 2))
+    read[0].sum().backward()
+    assert net[0].weight.grad is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
@@ -41,3 +42,23 @@ def check_keys(section: str, given: Mapping | None, known: Iterable[str]) -> Non
     for key in given:
         if key not in known:
             raise DynqError(f'{section}: unknown option {key!r}.{nearest(key, known) or f" Known: {known}."}')
+
+
+def check_number(section: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
+    """Refuse what is no number, or none within its bounds.
+
+    Args:
+        section: Where it stands in the option file, as ``'train.lr.weight'``.
+        value: What stands there.
+        lowest: Smallest value allowed.
+        highest: Largest value allowed.
+        whole: Only integers are allowed.
+
+    Raises:
+        DynqError: Names the option, the value and the bounds.
+    """
+    kinds = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest or math.isinf(value):
+        what = 'a whole number' if whole else 'a number'
+        bounds = f'>= {lowest}' if math.isinf(highest) else f'from {lowest} to {highest}'
+        raise DynqError(f'{section}: must be {what} {bounds}, not {value!r}.')

@@ -11,7 +11,7 @@ from basicsr.archs import build_network
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import check_network
+from dynq_basicsr.archs.arch_options import check_network, option_value
 from dynq_basicsr.backbones.profiles import PROFILES
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.registry import build_policy
@@ -78,7 +78,7 @@ class QuantizedSR(nn.Module):
     def _window_size(backbone: Mapping) -> int:
         """Side that image sizes must be a multiple of, in pixels."""
         profile = PROFILES.get(backbone['type'].removesuffix('_basicsr'))
-        return int(backbone.get(profile.window_option, 1)) if profile and profile.window_option else 1
+        return int(option_value(backbone, profile.window_option)) if profile and profile.window_option else 1
 
     def _log_layers(self, rule: str) -> None:
         quantized = {layer.name for layer in self.quant_layers()}

@@ -91,6 +91,7 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
         renamed = {new: value for key, value in state.items() if (new := rename(key)) is not None}
         problem = _mismatch(own, renamed, optional)
         if not problem:
+            _check_mean_shift(path, state, target)
             target.load_state_dict(target.state_dict() | renamed)
             get_root_logger().info(f'Loaded {type(target).__name__} from {path}, keys {name}.')
             return
@@ -98,6 +99,17 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
     raise DynqError(
         f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.'
     )
+
+
+def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Module) -> None:
+    """EDSR-PyTorch keeps the mean colour as a layer, BasicSR's EDSR as a constant: refuse to swap one for another."""
+    mean, span = getattr(net, 'mean', None), getattr(net, 'img_range', 1)
+    for key, sign in (('sub_mean.bias', -1), ('add_mean.bias', 1)):
+        if key in state and isinstance(mean, Tensor):
+            theirs = (sign * state[key] / span).flatten()
+            if not torch.allclose(theirs, mean.flatten().to(theirs), atol=1e-4):
+                colour = [round(value, 4) for value in theirs.tolist()]
+                raise DynqError(f'{path}: {key} means rgb_mean {colour}, which network_g does not have; set rgb_mean.')
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

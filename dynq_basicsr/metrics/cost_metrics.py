@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, check_keys, check_number
 from dynq_basicsr.quantization.usage import BitUsage
 
 TERA = 1e12
+
+
+# What BasicSR passes to every metric beside the options of this one.
+_FOREIGN = ('img2', 'better')
 
 
 def _require(usage: BitUsage | None, metric: str) -> BitUsage:
@@ -27,7 +31,7 @@ def calculate_fab(img: np.ndarray, usage: BitUsage | None = None, weighting: str
         img: The result, (H, W, C); not looked at.
         usage: Entered by ``QuantizedModel``.
         weighting: ``patch`` as in the papers, or ``area``.
-        **kwargs: What other metrics read.
+        **kwargs: Nothing but what BasicSR passes to every metric.
 
     Returns:
         Bits; 32 for a float network.
@@ -35,6 +39,7 @@ def calculate_fab(img: np.ndarray, usage: BitUsage | None = None, weighting: str
     Raises:
         DynqError: If the model reports no bits.
     """
+    check_keys('val.metrics, calculate_fab', kwargs, (*_FOREIGN, 'weighting'))
     if weighting not in ('patch', 'area'):
         raise DynqError(f'val.metrics: weighting of calculate_fab must be patch or area, not {weighting!r}.')
     return _require(usage, 'calculate_fab').fab(weighting)
@@ -58,16 +63,19 @@ def calculate_bitops(
         resolution: [width, height] of an output to state the cost for, at this image's bits; None: this very image,
             overlapping pixels counted twice.
         part: ``total``, ``quantized`` layers or ``float`` remainder.
-        **kwargs: What other metrics read.
+        **kwargs: Nothing but what BasicSR passes to every metric.
 
     Raises:
         DynqError: If the model reports no bits, or an option is wrong.
     """
+    check_keys('val.metrics, calculate_bitops', kwargs, (*_FOREIGN, 'resolution', 'part'))
     usage = _require(usage, 'calculate_bitops')
     pixels = None
     if resolution is not None:
-        if len(resolution) != 2 or min(resolution) < 1:
+        if not isinstance(resolution, list | tuple) or len(resolution) != 2:
             raise DynqError(f'val.metrics: resolution of calculate_bitops must be [width, height], not {resolution!r}.')
+        for side in resolution:
+            check_number('val.metrics: resolution of calculate_bitops', side, 1)
         scale = img.shape[0] / usage.height
         pixels = resolution[0] * resolution[1] / scale**2
     quantized, floating = usage.bitops(pixels)

@@ -62,24 +62,31 @@ class AdaBMModel(QuantizedModel):
 
     def setup_optimizers(self) -> None:
         """One Adam a stage, one learning rate a kind of parameter; stages without parameters are left out."""
-        layers, rates = self.network.quant_layers(), self.recipe.lr
-        options = self.network.quantization
-        weights = [layer.weight_range.log_upper for layer in layers]
+        layers, rates, options = self.network.quant_layers(), self.recipe.lr, self.network.quantization
         bounds = [bound for layer in layers for bound in layer.activation_range.parameters()]
         groups = {
-            'weight': [(rates.weight, weights)] if options.weight.bits != FLOAT_BITS else [],
-            'activation': [(rates.activation, bounds)] if options.activation.bits != FLOAT_BITS else [],
+            'weight': [(rates.weight, [layer.weight_range.log_upper for layer in layers])],
+            'activation': [(rates.activation, bounds)],
             'mapping': [(getattr(rates, kind), params) for kind, params in self.network.policy.learned().items()],
+        }
+        bits = {
+            'weight': options.weight.bits,
+            'activation': options.activation.bits,
+            'mapping': options.activation.bits,
         }
         self.stages: dict[str, torch.optim.Optimizer] = {}
         for stage in dict.fromkeys(self.recipe.stages):
-            if groups[stage]:
-                self.stages[stage] = torch.optim.Adam(
-                    [{'params': params, 'lr': rate} for rate, params in groups[stage]]
-                )
-                for group in self.stages[stage].param_groups:
+            if groups[stage] and bits[stage] != FLOAT_BITS:
+                optimizer = torch.optim.Adam([{'params': params, 'lr': rate} for rate, params in groups[stage]])
+                for group in optimizer.param_groups:
                     group['initial_lr'] = group['lr']
+                self.stages[stage] = optimizer
         self.recipe = self.recipe.with_stages(tuple(stage for stage in self.recipe.stages if stage in self.stages))
+        if not self.stages and self.recipe.total_iter > self.recipe.calibration_iter:
+            raise DynqError(
+                'train.stages: none of them has anything to learn with this quantization and policy; add a stage, or '
+                'set total_iter to calibration_iter.'
+            )
         self.optimizers = list(self.stages.values())
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -142,13 +149,23 @@ class AdaBMModel(QuantizedModel):
                 target = net(self.lq)
             with self.network.tracing() as trace, self.taps.reading() as student:
                 output = net(self.lq)
-        bits = torch.stack([torch.as_tensor(one, device=self.device).mean() for one in trace.bits.values()]).mean()
+        layer_bits = torch.stack(
+            [torch.as_tensor(one, dtype=output.dtype, device=self.device).mean() for one in trace.bits.values()]
+        )
+        bits = layer_bits.mean()
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
         losses['l_skt'] = weights.feature * structure_loss(student, teacher)
         if stage == 'mapping':
             goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
             losses['l_bit'] = weights.bit * (bits - goal).clamp(min=0)
         return losses, bits.detach()
+
+    def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
+        """Evaluate a data set, once the network is calibrated."""
+        if self.is_train and not self.network.calibrated:
+            get_root_logger().info('Calibration is not finished yet, so there is nothing to validate.')
+            return
+        super().validation(dataloader, current_iter, tb_logger, save_img)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the calibrated network and, at the end, the seconds of each stage."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.errors import DynqError, check_keys, check_number
 
 STAGES = ('weight', 'activation', 'mapping')
 PRECISIONS = ('auto', 'float32', 'bfloat16')
@@ -82,24 +82,27 @@ class AdaBMOptions:
         given = dict(train)
         check_keys('train', given, [item.name for item in fields(cls)] + ['warmup_iter'])
         given.pop('warmup_iter', None)
+        if 'total_iter' not in given:
+            raise DynqError('train.total_iter: missing; give the iterations of calibration and fine-tuning together.')
         for key, part in (('lr', LearningRates), ('loss', LossWeights)):
-            values = dict(given.get(key) or {})
+            values = given.get(key)
             check_keys(f'train.{key}', values, [item.name for item in fields(part)])
-            for name, value in values.items():
-                if name != 'target_bits' and (not isinstance(value, int | float) or value < 0):
-                    raise DynqError(f'train.{key}.{name}: must be a number >= 0, not {value!r}.')
-            given[key] = part(**values)
-        stages = tuple(given.get('stages', STAGES))
-        wrong = [stage for stage in stages if stage not in STAGES]
-        if wrong or not stages:
-            raise DynqError(f'train.stages: {list(stages)} must be made of {", ".join(STAGES)}.')
-        given['stages'] = stages
+            given[key] = part(**(values or {}))
+            for item in fields(part):
+                value = getattr(given[key], item.name)
+                if item.name != 'target_bits' or value is not None:
+                    check_number(f'train.{key}.{item.name}', value, 0)
+        stages = given.setdefault('stages', STAGES)
+        if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
+            raise DynqError(f'train.stages: must be a list made of {", ".join(STAGES)}, not {stages!r}.')
+        given['stages'] = tuple(stages)
+        for key in ('total_iter', 'calibration_iter', 'stage_iter'):
+            check_number(f'train.{key}', given.get(key, 1), 1, whole=True)
+        check_number('train.lr_decay', given.get('lr_decay', 1), 0, 1)
         if given.get('precision', 'auto') not in PRECISIONS:
             raise DynqError(f'train.precision: must be one of {", ".join(PRECISIONS)}, not {given["precision"]!r}.')
-        for key in ('total_iter', 'calibration_iter', 'stage_iter'):
-            value = given.get(key, 1)
-            if not isinstance(value, int) or value < 1:
-                raise DynqError(f'train.{key}: must be a whole number >= 1, not {value!r}.')
+        if not isinstance(given.get('bit_aware_clipping', True), bool):
+            raise DynqError(f'train.bit_aware_clipping: must be true or false, not {given["bit_aware_clipping"]!r}.')
         options = cls(**given)
         if options.total_iter < options.calibration_iter:
             raise DynqError(
@@ -122,7 +125,9 @@ class AdaBMOptions:
 
     def decay(self, iteration: int) -> float:
         """Factor on the stage's learning rates: each stage counts its own finished epochs."""
-        return self.lr_decay ** (self._epoch(iteration) // len(self.stages))
+        cycles, position = divmod(self._epoch(iteration), len(self.stages))
+        stage = self.stages[position]
+        return self.lr_decay ** (cycles * self.stages.count(stage) + self.stages[:position].count(stage))
 
     def _epoch(self, iteration: int) -> int:
         return (iteration - self.calibration_iter - 1) // self.stage_iter

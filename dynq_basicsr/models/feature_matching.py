@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 class FeatureTaps:
@@ -47,17 +46,31 @@ def structure_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     Returns:
         Scalar in [0, 2].
     """
-    # checkpoint: normalized copies of every feature would stay until the backward pass otherwise
-    distances = [
-        checkpoint(_distance, ours, theirs, use_reentrant=False) for ours, theirs in zip(student, teacher, strict=True)
-    ]
-    return torch.stack(distances).mean()
+    return torch.stack([_Distance.apply(*pair).mean() for pair in zip(student, teacher, strict=True)]).mean()
 
 
-def _distance(ours: Tensor, theirs: Tensor) -> Tensor:
-    dims = tuple(range(1, ours.dim()))
-    return torch.linalg.vector_norm(_unit(ours, dims) - _unit(theirs, dims), dim=dims).mean()
+class _Distance(torch.autograd.Function):
+    """|a / |a| - b / |b|| for each sample, with the gradient to a.
 
+    Written out because autograd would keep several copies of every feature until the backward pass.
+    """
 
-def _unit(feature: Tensor, dims: tuple[int, ...]) -> Tensor:
-    return feature / torch.linalg.vector_norm(feature, dim=dims, keepdim=True).clamp(min=1e-12)
+    @staticmethod
+    def forward(ctx, ours: Tensor, theirs: Tensor) -> Tensor:
+        dims = tuple(range(1, ours.dim()))
+        our_norm, their_norm = (
+            torch.linalg.vector_norm(feature, dim=dims, keepdim=True).clamp(min=1e-12) for feature in (ours, theirs)
+        )
+        difference = (theirs / -their_norm).addcdiv_(ours, our_norm)
+        distance = torch.linalg.vector_norm(difference, dim=dims, keepdim=True)
+        ctx.save_for_backward(ours, theirs, our_norm, their_norm, distance)
+        return distance.flatten()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        ours, theirs, our_norm, their_norm, distance = ctx.saved_tensors
+        # with unit vectors p and q and d = |p - q|: the projection of p - q off p is p (1 - d^2 / 2) - q
+        factor = grad.view_as(distance) / (our_norm * distance.clamp(min=1e-12))
+        return torch.mul(ours, factor * (1 - distance.square() / 2) / our_norm).sub_(
+            theirs * (factor / their_norm)
+        ), None

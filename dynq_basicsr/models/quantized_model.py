@@ -115,6 +115,8 @@ class QuantizedModel(SRModel):
             mode = 'reflect' if down < height and right < width else 'replicate'
             patches = F.pad(patches, (0, right, 0, down), mode=mode)
         result = net(patches)
+        if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
+            raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
         scale = result.shape[-1] // patches.shape[-1]
         return result[..., : scale * height, : scale * width]
 
@@ -151,10 +153,11 @@ class QuantizedModel(SRModel):
             name = Path(data['lq_path'][0]).stem
             self.feed_data(data)
             start = time.perf_counter()
-            self.test()
+            try:
+                self.test()
+            except DynqError as error:
+                raise DynqError(f'{data["lq_path"][0]}: {error}') from error
             seconds = time.perf_counter() - start
-            if not torch.isfinite(self.output).all():
-                raise DynqError(f'{data["lq_path"][0]}: the result holds NaN or infinity; the checkpoint is damaged.')
             visuals = self.get_current_visuals()
             arrays = {'img': tensor2img([visuals['result']]), 'usage': self.usage}
             if 'gt' in visuals:
@@ -176,6 +179,7 @@ class QuantizedModel(SRModel):
         self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
         for key, value in self.metric_results.items():
             self._update_best_metric_result(dataset, key, value, current_iter)
+        rows.sort(key=lambda row: row['image'])
         if metrics:
             self._log_validation_metric_values(current_iter, dataset, tb_logger)
         if self.records:

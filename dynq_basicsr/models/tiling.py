@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, check_number
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
 
@@ -33,8 +33,8 @@ class TilingOptions:
     def __post_init__(self) -> None:
         for key in ('patch_size', 'patch_step', 'patch_batch'):
             value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise DynqError(f'val.{key}: must be a positive whole number, not {value!r}.')
+            if value is not None or key == 'patch_batch':
+                check_number(f'val.{key}', value, 1, whole=True)
         if self.patch_merge not in ('average', 'split'):
             raise DynqError(f'val.patch_merge: must be average or split, not {self.patch_merge!r}.')
         if self.patch_size is not None and self.step > self.patch_size:

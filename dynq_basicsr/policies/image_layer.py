@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, check_number
 from dynq_basicsr.policies.base import BitPolicy
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.quantization.context import Decision
@@ -50,19 +50,20 @@ class ImageLayerPolicy(BitPolicy):
         layer_percentile: float = 30,
     ) -> None:
         super().__init__()
-        factors = [float(factor) for factor in image_factors]
+        for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
+            check_number(f'network_g.policy.{key}', value, 0, 49)
+        factors = list(image_factors) if isinstance(image_factors, list | tuple) else []
+        for factor in factors:
+            check_number('network_g.policy.image_factors', factor, -6, 6)
         if len(factors) < 2 or factors != sorted(set(factors)):
             raise DynqError(
                 f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'
             )
-        for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
-            if not 0 <= value < 50:
-                raise DynqError(f'network_g.policy.{key}: must lie in [0, 50), not {value}.')
         self.base = float(activation.bits)
         self.bits_range = activation.bits_range
         self.image_to_bit, self.layer_to_bit = image_to_bit, layer_to_bit
         self.image_percentile, self.layer_percentile = image_percentile, layer_percentile
-        self.register_buffer('image_factors', torch.tensor(factors), persistent=False)
+        self.register_buffer('image_factors', torch.tensor(factors, dtype=torch.float32), persistent=False)
         self.thresholds = nn.Parameter(torch.arange(len(factors) - 1, dtype=torch.float32))
         self.layer_factors = nn.Parameter(torch.zeros(num_layers))
 
@@ -82,7 +83,11 @@ class ImageLayerPolicy(BitPolicy):
         if not self.image_to_bit:
             return torch.zeros_like(complexity)
         thresholds, factors = self.ordered_thresholds(), self.image_factors
-        hard = factors[torch.bucketize(complexity, thresholds.detach())]
+        # on a threshold, the factor nearer to the middle: l <= c <= u gives 0
+        lower_half, upper_half = thresholds.detach().split(
+            [len(thresholds) // 2, len(thresholds) - len(thresholds) // 2]
+        )
+        hard = factors[torch.bucketize(complexity, lower_half, right=True) + torch.bucketize(complexity, upper_half)]
         lower, upper = thresholds[0], thresholds[-1]
         width = (upper - lower) if len(thresholds) > 1 else lower.detach().clamp(min=MIN_GAP)
         position = torch.tanh((complexity - (upper + lower) / 2) * 2 / width)

@@ -25,9 +25,11 @@ def build_policy(options: Mapping | None, num_layers: int, activation: Activatio
     Raises:
         DynqError: If the type or an option is unknown.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise DynqError(f'network_g.policy: expected a mapping with a type, got {options!r}.')
     options = dict(options or {'type': 'Fixed'})
     kind = options.pop('type', None)
-    if kind not in POLICIES:
+    if not isinstance(kind, str) or kind not in POLICIES:
         raise DynqError(
             f'network_g.policy.type: no policy {kind!r}.{nearest(kind, POLICIES)} Known: {", ".join(POLICIES)}.'
         )

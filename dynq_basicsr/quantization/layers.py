@@ -46,6 +46,9 @@ class QuantLayer:
         bits = FLOAT_BITS if float_input else self.context.decision(self.index, x)
         if self.context.trace is not None:
             self.context.trace.bits[self.name] = bits
+        if isinstance(bits, Tensor) and len(bits) != len(x):
+            # windows of attention lie on the sample axis, sample by sample
+            bits = bits.repeat_interleave(len(x) // len(bits))
         if float_input:
             return x
         bounds = self.activation_range

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.ranges import SMALLEST
 
 BINS = 8192
 
@@ -21,8 +23,8 @@ class InputObserver:
     merge, so counts stay exact and no second pass is needed.
 
     Attributes:
-        lower: Smallest value seen, at most 0.
-        upper: Largest value seen, at least 0.
+        lower: Smallest value seen, at most 0; NaN once a value was not finite.
+        upper: Largest value seen, at least 0; NaN likewise.
         deviation: Mean over samples of the unbiased standard deviation (AdaBM's layer sensitivity).
         counts: Histogram, (BINS,), float64.
     """
@@ -49,6 +51,9 @@ class InputObserver:
     def observe(self, x: Tensor) -> None:
         """Enter a batch (N, ...)."""
         low, high = (float(value) for value in torch.aminmax(x))
+        if not math.isfinite(high - low):
+            self.lower = self.upper = math.nan
+            return
         self.lower, self.upper = min(self.lower, low), max(self.upper, high)
         # two passes over the mean; torch.std takes thirty times longer
         dims = tuple(range(1, x.dim()))
@@ -64,7 +69,7 @@ class InputObserver:
 
     def _make_room(self, largest: float) -> None:
         if self.counts is None:
-            self.limit = largest or 1.0
+            self.limit = max(largest, SMALLEST)
             self.counts = torch.zeros(BINS, dtype=torch.float64)
         while largest > self.limit:
             merged = self.counts.view(-1, 2).sum(dim=1)

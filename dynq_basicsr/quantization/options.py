@@ -96,13 +96,16 @@ class QuantizationOptions:
         Raises:
             DynqError: Names the key and what it may be.
         """
-        given = dict(given or {})
         check_keys('network_g.quantization', given, [item.name for item in fields(cls)])
+        given = dict(given or {})
         for key, part in (('weight', WeightOptions), ('activation', ActivationOptions)):
             values = given.get(key) or {}
             check_keys(f'network_g.quantization.{key}', values, [item.name for item in fields(part)])
             given[key] = part(**values)
         for key in ('layers', 'exclude'):
             patterns = given.get(key) or ()
-            given[key] = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+            patterns = (patterns,) if isinstance(patterns, str) else patterns
+            if not isinstance(patterns, list | tuple) or not all(isinstance(pattern, str) for pattern in patterns):
+                raise DynqError(f'network_g.quantization.{key}: must be a list of patterns, not {patterns!r}.')
+            given[key] = tuple(patterns)
         return cls(**given)

@@ -31,6 +31,8 @@ def select_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
     modules = dict(model.named_modules())
     chosen = set()
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise DynqError(f'quantization: a pattern must be text, not {pattern!r}.')
         matched = [name for name, module in modules.items() if _matches(pattern, name, module)]
         layers = {inner for name in matched for inner in _layers_under(modules, name)}
         if not layers:

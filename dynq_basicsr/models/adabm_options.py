@@ -94,7 +94,7 @@ class AdaBMOptions:
                     check_number(f'train.{key}.{item.name}', value, 0)
         stages = given.setdefault('stages', STAGES)
         if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
-            raise DynqError(f'train.stages: must be a list made of {", ".join(STAGES)}, not {stages!r}.')
+            raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
         given['stages'] = tuple(stages)
         for key in ('total_iter', 'calibration_iter', 'stage_iter'):
             check_number(f'train.{key}', given.get(key, 1), 1, whole=True)

@@ -147,7 +147,7 @@ class QuantizedModel(SRModel):
         dataset = dataloader.dataset.opt['name']
         metrics = self.opt['val'].get('metrics') or {}
         rows = []
-        if metrics:
+        if metrics and self.is_train:
             self._initialize_best_metric_results(dataset)
         for data in tqdm(dataloader, desc=dataset, unit='image', disable=None, leave=False):
             name = Path(data['lq_path'][0]).stem
@@ -177,8 +177,9 @@ class QuantizedModel(SRModel):
         if not rows:
             raise DynqError(f'{dataset}: the data set holds no images; check its dataroot_lq.')
         self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
-        for key, value in self.metric_results.items():
-            self._update_best_metric_result(dataset, key, value, current_iter)
+        if self.is_train:  # a test run has no best iteration
+            for key, value in self.metric_results.items():
+                self._update_best_metric_result(dataset, key, value, current_iter)
         rows.sort(key=lambda row: row['image'])
         if metrics:
             self._log_validation_metric_values(current_iter, dataset, tb_logger)

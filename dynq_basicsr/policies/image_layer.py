@@ -54,7 +54,7 @@ class ImageLayerPolicy(BitPolicy):
             check_number(f'network_g.policy.{key}', value, 0, 49)
         factors = list(image_factors) if isinstance(image_factors, list | tuple) else []
         for factor in factors:
-            check_number('network_g.policy.image_factors', factor, -6, 6)
+            check_number('network_g.policy.image_factors', factor, -8, 8)
         if len(factors) < 2 or factors != sorted(set(factors)):
             raise DynqError(
                 f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'

@@ -117,7 +117,7 @@ class AdaBMModel(QuantizedModel):
     def _calibrate(self, current_iter: int) -> None:
         if self.calibration is None:
             self.network.calibrated.fill_(False)
-            self.calibration = Calibration(self.network, self.recipe.bit_aware_clipping)
+            self.calibration = Calibration(self.network, self.recipe.bit_aware_clipping, self.recipe.clipping_norm)
         self.calibration.observe(self.lq)
         if current_iter == self.recipe.calibration_iter:
             self.calibration.finish()

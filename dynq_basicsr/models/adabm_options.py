@@ -58,6 +58,7 @@ class AdaBMOptions:
         lr_decay: Factor after each epoch of a stage.
         loss: Loss weights.
         bit_aware_clipping: Search the clipping of each layer for its bits (BaC).
+        clipping_norm: Exponent of the error that this search minimises: 1 (default), or 2 as in the paper.
         precision: Of convolutions while fine-tuning: float32, bfloat16, or auto (bfloat16 where the CPU or GPU computes
             in it). Calibration and evaluation are float32 always.
     """
@@ -70,6 +71,7 @@ class AdaBMOptions:
     lr_decay: float = 0.9
     loss: LossWeights = field(default_factory=LossWeights)
     bit_aware_clipping: bool = True
+    clipping_norm: float = 1.0
     precision: str = 'auto'
 
     @classmethod
@@ -99,6 +101,7 @@ class AdaBMOptions:
         for key in ('total_iter', 'calibration_iter', 'stage_iter'):
             check_number(f'train.{key}', given.get(key, 1), 1, whole=True)
         check_number('train.lr_decay', given.get('lr_decay', 1), 0, 1)
+        check_number('train.clipping_norm', given.get('clipping_norm', 1), 0.1, 10)
         if given.get('precision', 'auto') not in PRECISIONS:
             raise DynqError(f'train.precision: must be one of {", ".join(PRECISIONS)}, not {given["precision"]!r}.')
         if not isinstance(given.get('bit_aware_clipping', True), bool):

@@ -21,11 +21,12 @@ class Calibration:
     Args:
         net: The network to calibrate.
         bit_aware_clipping: Search each layer's clipping for its bits; otherwise keep minimum and maximum.
+        clipping_norm: See ``search_clipping``.
     """
 
-    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True) -> None:
+    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True, clipping_norm: float = 1.0) -> None:
         self.net = net
-        self.bit_aware_clipping = bit_aware_clipping
+        self.bit_aware_clipping, self.clipping_norm = bit_aware_clipping, clipping_norm
         self.layers = net.quant_layers()
         self.observers = [InputObserver() for _ in self.layers]
         self.complexities: list[Tensor] = []
@@ -62,7 +63,9 @@ class Calibration:
                 )
                 layer.weight_range.set(bound)
             if self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
-                layer.activation_range.set(*search_clipping(observer, bits, options.activation.grid))
+                layer.activation_range.set(
+                    *search_clipping(observer, bits, options.activation.grid, self.clipping_norm)
+                )
             else:
                 layer.activation_range.set(observer.lower, observer.upper)
         self.net.calibrated.fill_(True)

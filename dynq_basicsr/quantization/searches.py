@@ -9,7 +9,8 @@ from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fa
 from dynq_basicsr.quantization.observers import InputObserver
 
 WEIGHT_RATIOS = torch.arange(100, 20, -1) / 100
-CLIP_RATIOS = torch.arange(100, 0, -1) / 100
+# Geometric, since outliers can stretch a range to a hundred times what the values need: 1 down to 0.01.
+CLIP_RATIOS = torch.logspace(0, -2, 200, dtype=torch.float64)
 
 
 @torch.no_grad()
@@ -36,29 +37,34 @@ def search_weight_range(weight: Tensor, bits: int, per_channel: bool = False, gr
 
 
 @torch.no_grad()
-def search_clipping(observer: InputObserver, bits: float, grid: str = 'integer') -> tuple[float, float]:
-    """Bit-aware clipping: shrink both bounds by the ratio with the least squared error (AdaBM section 3.3).
+def search_clipping(
+    observer: InputObserver, bits: float, grid: str = 'integer', norm: float = 1.0
+) -> tuple[float, float]:
+    """Bit-aware clipping: shrink both bounds by the ratio with the least error at the layer's own bits.
 
-    The error is taken over the histogram of all calibration data, at the layer's own bits.
+    AdaBM (section 3.3) minimises the squared error. Rare outliers rule that measure: in SRResNet's last blocks it keeps
+    a range of 24 for inputs of deviation 0.3. The absolute error (``norm=1``, the default) lands where the error of the
+    network's output is least. The error is taken over the histogram of all calibration data.
 
     Args:
         observer: What calibration saw of the layer's input.
         bits: The layer's bit-width.
         grid: See ``fake_quantize_activation``.
+        norm: Exponent of the error: 2 as in the paper, 1 for the absolute error.
 
     Returns:
         (lower, upper).
     """
+    if observer.upper == observer.lower:
+        return observer.lower, observer.upper
     occupied = observer.counts > 0
     values, counts = observer.centers[occupied], observer.counts[occupied]
     # one row a candidate: its ratio scales the values instead of the bounds, so that one call serves all
-    ratios = CLIP_RATIOS.double()
-    scaled = values / ratios.view(-1, 1)
+    ratios = CLIP_RATIOS.view(-1, 1)
+    scaled = values / ratios
     lower, upper = values.new_tensor(observer.lower), values.new_tensor(observer.upper)
-    if float(upper - lower) == 0:
-        return observer.lower, observer.upper
-    errors = (
-        (fake_quantize_activation(scaled, lower, upper, bits, grid) - scaled) * ratios.view(-1, 1)
-    ).square() @ counts
-    ratio = float(ratios[errors.argmin()])
+    errors = (fake_quantize_activation(scaled, lower, upper, bits, grid) - scaled).abs_().mul_(ratios).pow_(
+        norm
+    ) @ counts
+    ratio = float(CLIP_RATIOS[errors.argmin()])
     return ratio * observer.lower, ratio * observer.upper

@@ -65,45 +65,48 @@ def test_weight_search_leaves_the_weight_and_the_graph_alone():
     assert not search_weight_range(weight, 4).requires_grad and torch.equal(weight, before)
 
 
+@pytest.mark.parametrize('norm', [1, 2])
 @pytest.mark.parametrize('grid', GRIDS)
 @pytest.mark.parametrize('bits', [2, 4, 6])
-def test_clipping_search_finds_the_least_error_of_all_candidates(grid, bits):
+def test_clipping_search_finds_the_least_error_of_all_candidates(grid, bits, norm):
     x = random(2, 3000, seed=3) * 2 + 0.4
     observer = observed(x)
-    lower, upper = search_clipping(observer, bits, grid)
+    lower, upper = search_clipping(observer, bits, grid, norm)
 
     def error(low, high):
         bounds = torch.tensor(float(low)).double(), torch.tensor(float(high)).double()
-        return float((fake_quantize_activation(x.double(), *bounds, bits, grid) - x).square().sum())
+        return float((fake_quantize_activation(x.double(), *bounds, bits, grid) - x).abs().pow(norm).sum())
 
     best = min(error(ratio * observer.lower, ratio * observer.upper) for ratio in CLIP_RATIOS)
     assert error(lower, upper) <= best * 1.002  # the histogram's bins are that fine
     assert lower / observer.lower == pytest.approx(upper / observer.upper)
 
 
-def test_clipping_search_equals_a_loop_over_the_histogram():
+@pytest.mark.parametrize('norm', [0.5, 1, 2])
+def test_clipping_search_equals_a_loop_over_the_histogram(norm):
     observer = observed(random(2, 500, seed=4))
     used = observer.counts > 0
     values, counts = observer.centers[used], observer.counts[used]
     errors = []
     for ratio in CLIP_RATIOS.double():
         low, high = (torch.tensor(side).double() * ratio for side in (observer.lower, observer.upper))
-        errors.append(float(((fake_quantize_activation(values, low, high, 4) - values) ** 2 * counts).sum()))
+        errors.append(float(((fake_quantize_activation(values, low, high, 4) - values).abs() ** norm * counts).sum()))
     ratio = float(CLIP_RATIOS[errors.index(min(errors))])
-    assert search_clipping(observer, 4) == pytest.approx((ratio * observer.lower, ratio * observer.upper))
+    assert search_clipping(observer, 4, norm=norm) == pytest.approx((ratio * observer.lower, ratio * observer.upper))
 
 
 def test_outliers_are_clipped_at_few_bits_and_kept_at_many():
     x = random(1, 20000, seed=5)
     x[0, :3] = torch.tensor([30.0, -25.0, 28.0])
     observer = observed(x)
-    tight, wide = search_clipping(observer, 2)[1], search_clipping(observer, 8)[1]
+    tight, wide = (search_clipping(observer, bits, norm=2)[1] for bits in (2, 8))
     assert tight < 0.25 * observer.upper and tight < wide <= observer.upper
+    assert search_clipping(observer, 8)[1] < 0.25 * observer.upper, 'the absolute error cares less for three outliers'
 
 
 def test_uniform_data_is_clipped_by_half_a_step():
     """15 steps from 0 serve [0, 1] best when the last level covers half a step on both sides: 15.5 steps in all."""
-    upper = search_clipping(observed(torch.linspace(0, 1, 5000).unsqueeze(0)), 4)[1]
+    upper = search_clipping(observed(torch.linspace(0, 1, 5000).unsqueeze(0)), 4, norm=2)[1]
     assert upper == pytest.approx(15 / 15.5, abs=0.011)
 
 

@@ -106,7 +106,7 @@ def main() -> None:
     train = read_options(option_file)['train']
     iterations = arguments.iterations or train['total_iter'] - train['calibration_iter']
     fine_tuning = sum(figures.get(stage, 0) for stage in ('weight', 'activation', 'mapping'))
-    total, unit = figures['calibration'] + fine_tuning, costs['float']
+    total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / iterations, costs['float']
 
     print(f'`{option_file.name}`, {arguments.threads} threads, {iterations} iterations of fine-tuning\n')
     print('| what | measured |\n|---|---|')
@@ -114,16 +114,12 @@ def main() -> None:
     for stage in ('weight', 'activation', 'mapping'):
         print(f'| fine-tuning, {stage} | {figures.get(stage, 0):.0f} s |')
     print(f'| calibration and fine-tuning | {total:.0f} s = {total / unit:.0f} float forwards |')
-    print(
-        f'| an iteration of fine-tuning | {fine_tuning / iterations:.2f} s = {fine_tuning / iterations / unit:.2f} float forwards |'
-    )
+    print(f'| an iteration of fine-tuning | {iteration:.2f} s = {iteration / unit:.2f} float forwards |')
     print(f'| whole process, start and last validation included | {figures["whole process"]:.0f} s |')
     print(f'| peak memory | {figures["peak GiB"]:.2f} GiB |')
     for label in ('', ' in bfloat16'):
         ours, floating = costs[f'quantized{label}'], costs[f'float{label}']
-        print(
-            f'| forward of two patches{label}, quantized / float | {ours:.3f} s / {floating:.3f} s = {ours / floating:.2f} |'
-        )
+        print(f'| forward{label}, quantized / float | {ours:.3f} s / {floating:.3f} s = {ours / floating:.2f} |')
 
 
 if __name__ == '__main__':

@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     option_file = arguments.opt.resolve()
+    if not (ROOT / 'datasets').exists() and (ROOT / '../shared/data').is_dir():
+        subprocess.run(['bash', ROOT / 'scripts/link_datasets.sh'], check=True, stdout=subprocess.DEVNULL)
 
     costs = forward_costs(option_file, arguments.threads)
     figures = run_process(option_file, arguments.iterations, arguments.threads)

@@ -114,6 +114,8 @@ PYTHON
 
 make_environment() {
   local stamp
+  # The option files' paths start at datasets/; where there is real data beside the checkout, it is linked there.
+  [ ! -d "$ROOT/../shared/data" ] || bash "$ROOT/scripts/link_datasets.sh" >/dev/null || true
   stamp=$(cat "$ROOT/setup.py" "$ROOT/scripts/common.sh" | cksum)
   [ "$(cat "$VENV/dynq.stamp" 2>/dev/null)" != "$stamp" ] || return 0
   runs_python "$VENV/bin/python" || create_venv

@@ -9,11 +9,13 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 from dynq_basicsr import cli, compat
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
+from dynq_basicsr.compat import options
 from dynq_basicsr.data import checks
 from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.metrics.cost_metrics import calculate_bitops, calculate_fab
 from dynq_basicsr.models.adabm_model import AdaBMModel
+from dynq_basicsr.models.option_checks import check_types
 from dynq_basicsr.models.quantized_model import QuantizedModel
 
 ARCHS: tuple = (QuantizedSR, SRResNetBN)
@@ -34,7 +36,24 @@ def register() -> None:
         for thing in things:
             _add(registry, thing)
     checks.install()
+    if check_option_file not in options.CHECKS:
+        options.CHECKS.append(check_option_file)
     cli.say_errors_in_one_line()
+
+
+def check_option_file(opt: dict) -> None:
+    """Find what is wrong with an option file before BasicSR archives the experiment of the same name.
+
+    Args:
+        opt: Finished options.
+
+    Raises:
+        DynqError: Names the key and the way out.
+    """
+    check_types(opt)
+    model = MODEL_REGISTRY.get(opt['model_type'])
+    if model in MODELS:
+        model.check_options(opt)
 
 
 def _add(registry: Registry, thing: Any) -> None:

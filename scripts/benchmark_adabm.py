@@ -36,6 +36,8 @@ def run_process(option_file: Path, iterations: int | None, threads: int) -> dict
         'val:val_freq=1000000',
     ]
     if iterations is not None:
+        options['name'] += '_benchmark'  # a shorter run must not take the place of the real one
+        command.append(f'name={options["name"]}')
         command.append(f'train:total_iter={options["train"]["calibration_iter"] + iterations}')
     start = time.perf_counter()
     run = subprocess.run(
@@ -106,9 +108,11 @@ def main() -> None:
     costs = forward_costs(option_file, arguments.threads)
     figures = run_process(option_file, arguments.iterations, arguments.threads)
     train = read_options(option_file)['train']
-    iterations = arguments.iterations or train['total_iter'] - train['calibration_iter']
+    iterations = arguments.iterations
+    if iterations is None:
+        iterations = train['total_iter'] - train['calibration_iter']
     fine_tuning = sum(figures.get(stage, 0) for stage in ('weight', 'activation', 'mapping'))
-    total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / iterations, costs['float']
+    total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / max(iterations, 1), costs['float']
 
     print(f'`{option_file.name}`, {arguments.threads} threads, {iterations} iterations of fine-tuning\n')
     print('| what | measured |\n|---|---|')

@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
+from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
 
+from dynq_basicsr.backbones.profiles import PROFILES
 from dynq_basicsr.errors import DynqError, check_keys, nearest
 
 
@@ -35,9 +38,35 @@ def check_network(section: str, options: Mapping) -> None:
         raise DynqError(f'{section}: {kind} needs {", ".join(missing)}.')
 
 
-def option_value(options: Mapping, key: str) -> object:
-    """An option of an architecture, or the constructor's default where it is not given."""
-    return options[key] if key in options else _parameters(options['type'])[key].default
+def with_defaults(parameters: Mapping[str, inspect.Parameter], options: Mapping) -> dict[str, object]:
+    """Options as they take effect: what is given, and the constructor's defaults as far as they are plain values."""
+    plain = (bool, int, float, str, list, tuple, type(None))
+    defaults = {one.name: one.default for one in parameters.values() if isinstance(one.default, plain)}
+    return {**defaults, **options}
+
+
+def network_options(options: Mapping) -> dict[str, object]:
+    """Options of an architecture as they take effect, ``type`` included."""
+    return with_defaults(_parameters(options['type']), options)
+
+
+def size_multiple(options: Mapping) -> int:
+    """Of what an architecture wants the sides of an image to be multiples, in pixels; 1 where no profile says."""
+    profile = PROFILES.get(options['type'].removesuffix('_basicsr'))
+    return profile.multiple(network_options(options).__getitem__) if profile else 1
+
+
+def build_backbone(options: Mapping) -> nn.Module:
+    """Build a registered architecture.
+
+    Raises:
+        DynqError: If its constructor refuses the options.
+    """
+    check_network('network_g.backbone', options)
+    try:
+        return build_network(dict(options))
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
+        raise DynqError(f'network_g.backbone: {options["type"]} refuses its options ({error}).') from error
 
 
 def _parameters(kind: str) -> Mapping[str, inspect.Parameter]:

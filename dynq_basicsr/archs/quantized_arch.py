@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 
 import torch
-from basicsr.archs import build_network
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import check_network, option_value
+from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_multiple
+from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.backbones.profiles import PROFILES
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.policies.registry import build_policy
+from dynq_basicsr.policies.registry import build_policy, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
@@ -33,7 +33,8 @@ class QuantizedSR(nn.Module):
         policy: ``{type: AdaBM | Fixed, ...}``; ``None`` means ``Fixed``.
 
     Attributes:
-        description: The three sections as plain values; checkpoints carry it.
+        description: The three sections as they take effect, as plain values; checkpoints carry it.
+        size_multiple: Of what the backbone wants image sides to be multiples; ``forward`` pads to it.
 
     Raises:
         DynqError: If the architecture is not registered, or an option or pattern is wrong.
@@ -41,20 +42,19 @@ class QuantizedSR(nn.Module):
 
     def __init__(self, backbone: Mapping, quantization: Mapping | None = None, policy: Mapping | None = None) -> None:
         super().__init__()
-        check_network('network_g.backbone', backbone)
         self.context = BitContext()
-        self.backbone = build_network(dict(backbone))
+        self.backbone = build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
-        self.window_size = self._window_size(backbone)
+        self.size_multiple = size_multiple(backbone)
         names, rule = self._choose_layers(backbone) if self.quantization.enabled else ([], 'quantization is off')
         modules = dict(self.backbone.named_modules())
         for index, name in enumerate(names):
             quantize_layer(modules[name], name, index, self.quantization, self.context)
         self.policy = build_policy(policy, len(names), self.quantization.activation)
         self.description = {
-            'backbone': dict(backbone),
+            'backbone': network_options(backbone),
             'quantization': asdict(self.quantization),
-            'policy': dict(policy or {'type': 'Fixed'}),
+            'policy': policy_options(policy),
         }
         self.register_buffer('calibrated', torch.tensor(not names))
         self._log_layers(rule)
@@ -73,12 +73,6 @@ class QuantizedSR(nn.Module):
             rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
         dropped = set(select_layers(self.backbone, exclude)) if exclude else set()
         return [name for name in names if name not in dropped], rule
-
-    @staticmethod
-    def _window_size(backbone: Mapping) -> int:
-        """Side that image sizes must be a multiple of, in pixels."""
-        profile = PROFILES.get(backbone['type'].removesuffix('_basicsr'))
-        return int(option_value(backbone, profile.window_option)) if profile and profile.window_option else 1
 
     def _log_layers(self, rule: str) -> None:
         quantized = {layer.name for layer in self.quant_layers()}
@@ -112,14 +106,14 @@ class QuantizedSR(nn.Module):
             DynqError: If the network was never calibrated.
         """
         if not self.context.quantizing:
-            return self.backbone(x)
+            return run_padded(self.backbone, x, self.size_multiple)
         if not self.calibrated:
             raise DynqError(
                 'The quantized network was never calibrated; train it with an AdaBM option file, '
                 'or load a calibrated checkpoint with path.pretrain_network_g.'
             )
         with self.context.deciding(self.policy.decide(x)):
-            return self.backbone(x)
+            return run_padded(self.backbone, x, self.size_multiple)
 
     @contextmanager
     def floating(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
 
 # Where state dicts lie in the files of BasicSR (first two) and of other trainers.
@@ -43,7 +44,8 @@ def read_checkpoint(path: str | Path, param_key: str | None = 'params') -> tuple
         else:
             content = torch.load(path, map_location='cpu', weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = 'it holds more than tensors' if unsafe or not str(error).strip() else str(error).splitlines()[0][:200]
         raise DynqError(
             f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.'
         ) from error
@@ -75,18 +77,18 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
             differs from what the quantized checkpoint was made with.
     """
     state, description = read_checkpoint(path, param_key)
-    backbone = getattr(net, 'backbone', None)
-    is_quantized = any(key.startswith('backbone.') for key in state)
-    if is_quantized and backbone is None:
+    wrapped = isinstance(getattr(net, 'context', None), BitContext)
+    is_quantized = 'calibrated' in state or any('_range.log_' in key for key in state)
+    if is_quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
-    if is_quantized:
+    if is_quantized and description:
         _check_description(path, description, net.description)
-    target = net if is_quantized or backbone is None else backbone
+    target = net.backbone if wrapped and not is_quantized else net
     own = target.state_dict()
     if not is_quantized:
         own = {key: value for key, value in own.items() if key not in _quantizer_keys(target)}
     optional = _constant_buffers(target)
-    problems = []
+    problems: list[str] = []
     for name, rename in KEY_MAPS.items():
         renamed = {new: value for key, value in state.items() if (new := rename(key)) is not None}
         problem = _mismatch(own, renamed, optional)
@@ -97,7 +99,7 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
             return
         problems.append(problem)
     raise DynqError(
-        f'{path} does not fit {type(target).__name__}: {problems[0]}. Compare network_g with the checkpoint.'
+        f'{path} does not fit {type(target).__name__}: {min(problems, key=len)}. Compare network_g with the checkpoint.'
     )
 
 
@@ -113,9 +115,9 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:
-    """Refuse to load a quantized checkpoint into a network of other options; keys that only one names are defaults."""
-    for key in saved.keys() & current.keys():
-        before, now = saved[key], current[key]
+    """Refuse to load a quantized checkpoint into a network of other options."""
+    for key in sorted(saved.keys() | current.keys()):
+        before, now = saved.get(key), current.get(key)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             _check_description(path, before, now, f'{section}.{key}')
         elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
@@ -126,7 +128,8 @@ def _check_description(path: str | Path, saved: Mapping, current: Mapping, secti
 
 def _quantizer_keys(net: nn.Module) -> set[str]:
     """Keys that only a quantized network has."""
-    ranges = [name for name, module in net.named_modules() if isinstance(module, ActivationRange | WeightRange)]
+    modules = net.named_modules(remove_duplicate=False)
+    ranges = [name for name, module in modules if isinstance(module, ActivationRange | WeightRange)]
     return {f'{name}.{key}' for name in ranges for key in net.get_submodule(name).state_dict()}
 
 

@@ -16,6 +16,9 @@ from dynq_basicsr.compat.resume import load_resume_state
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
 from dynq_basicsr.errors import DynqError
 
+# Called with the finished options before BasicSR makes or renames any folder; the plugin adds its own.
+CHECKS: list[Callable[[dict], None]] = []
+
 
 def option_file_runs_python_code() -> None:
     """Read option files as plain data.
@@ -69,6 +72,8 @@ def _careful(original: Callable) -> Callable:
             raise
         finally:
             sys.argv, options.ordered_yaml = before
+        for check in CHECKS:
+            check(opt)
         args.force_yml = own.force_yml or None
         return opt, args
 

@@ -39,6 +39,13 @@ class AdaBMModel(QuantizedModel):
         DynqError: If an option is wrong or a value stops being finite.
     """
 
+    @classmethod
+    def check_options(cls, opt: dict) -> None:
+        """Refuse an option file that cannot work; ``train`` is AdaBM's."""
+        super().check_options(opt)
+        if opt['is_train']:
+            AdaBMOptions.from_dict(opt['train'])
+
     def __init__(self, opt: dict) -> None:
         self.recipe = AdaBMOptions.from_dict(opt['train']) if opt['is_train'] else None
         super().__init__(opt)
@@ -107,10 +114,14 @@ class AdaBMModel(QuantizedModel):
             self.bar = TrainingBar(self.recipe.total_iter, current_iter - 1)
         stage = self.recipe.stage(current_iter)
         start = time.perf_counter()
-        if stage == 'calibration':
-            self._calibrate(current_iter)
-        else:
-            self._fine_tune(stage, current_iter)
+        try:
+            if stage == 'calibration':
+                self._calibrate(current_iter)
+            else:
+                self._fine_tune(stage, current_iter)
+        except BaseException:
+            self.bar.close()  # the sentence about it deserves a line of its own
+            raise
         self.seconds[stage] += time.perf_counter() - start
         self.bar.update(stage, self.log_dict)
 
@@ -170,6 +181,11 @@ class AdaBMModel(QuantizedModel):
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the calibrated network and, at the end, the seconds of each stage."""
         if not self.network.calibrated:
+            if current_iter == -1:
+                raise DynqError(
+                    'Training ended before calibration did, so nothing was made; give datasets.train at least as many '
+                    'images as batch_size_per_gpu.'
+                )
             get_root_logger().info('Calibration is not finished yet, so there is nothing to save.')
             return
         super().save(epoch, current_iter)

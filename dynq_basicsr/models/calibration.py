@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor
@@ -49,6 +51,10 @@ class Calibration:
             raise DynqError('calibration saw no image; give train.calibration_iter at least one iteration.')
         options, policy = self.net.quantization, self.net.policy
         for layer, observer in zip(self.layers, self.observers, strict=True):
+            if observer.counts is None and not math.isnan(observer.lower):
+                raise DynqError(
+                    f'calibration: {layer.name} never ran as a module; put it into network_g.quantization.exclude.'
+                )
             if not (torch.isfinite(torch.tensor([observer.lower, observer.upper, observer.deviation])).all()):
                 raise DynqError(
                     f'calibration: the input of {layer.name} holds NaN or infinity; check the float weights.'

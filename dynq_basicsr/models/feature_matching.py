@@ -8,32 +8,44 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.errors import DynqError
+
 
 class FeatureTaps:
     """Reads the outputs of some modules.
 
     Args:
         net: The network.
-        names: Names of the modules whose outputs to read.
+        names: Names of the modules whose outputs to read. Lists of modules never run themselves: their members stand
+            for them.
     """
 
     def __init__(self, net: nn.Module, names: Sequence[str]) -> None:
         modules = dict(net.named_modules())
-        self.modules = [modules[name] for name in names]
+        self.modules = [module for name in names for module in _that_run(modules[name])]
 
     @contextmanager
     def reading(self) -> Iterator[list[Tensor]]:
         """Collect the outputs, in order of execution, of the forwards within this block."""
         features: list[Tensor] = []
-        hooks = [
-            module.register_forward_hook(lambda module, inputs, output: features.append(output))
-            for module in self.modules
-        ]
+
+        def read(module: nn.Module, inputs: tuple, output: Tensor | Sequence[Tensor]) -> None:
+            features.append(output if isinstance(output, Tensor) else output[0])
+
+        hooks = [module.register_forward_hook(read) for module in self.modules]
         try:
             yield features
         finally:
             for hook in hooks:
                 hook.remove()
+
+
+def _that_run(module: nn.Module) -> list[nn.Module]:
+    if isinstance(module, nn.ModuleList):
+        return [inner for child in module for inner in _that_run(child)]
+    if isinstance(module, nn.ModuleDict):
+        return [inner for child in module.values() for inner in _that_run(child)]
+    return [module]
 
 
 def structure_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
@@ -45,7 +57,15 @@ def structure_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
 
     Returns:
         Scalar in [0, 2].
+
+    Raises:
+        DynqError: If there is no feature.
     """
+    if not student:
+        raise DynqError(
+            'No block that holds quantized layers ran as a module, so there are no features to match; name layers of '
+            'other blocks in network_g.quantization.layers.'
+        )
     return torch.stack([_Distance.apply(*pair).mean() for pair in zip(student, teacher, strict=True)]).mean()
 
 

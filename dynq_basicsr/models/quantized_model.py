@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
@@ -14,6 +15,8 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dynq_basicsr.archs.arch_options import size_multiple
+from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
@@ -42,7 +45,7 @@ class QuantizedModel(SRModel):
     """
 
     def __init__(self, opt: dict) -> None:
-        check_options(opt)
+        self.check_options(opt)
         if opt['num_gpu'] > 1 and not opt['dist']:
             raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
         if opt['num_gpu'] == 0:
@@ -54,6 +57,16 @@ class QuantizedModel(SRModel):
         whole = sum(parameter.numel() for parameter in self.network.parameters())
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K of {whole / 1000:.1f}K parameters.')
         self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
+
+    @classmethod
+    def check_options(cls, opt: dict) -> None:
+        """Refuse an option file that cannot work, before anything is built or written.
+
+        Raises:
+            DynqError: Names the key and the way out.
+        """
+        check_options(opt)
+        TilingOptions.from_val(opt.get('val') or {})
 
     @property
     def network(self) -> nn.Module:
@@ -107,18 +120,12 @@ class QuantizedModel(SRModel):
         self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
     def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
-        """Run the network on patches padded to its window, and crop the result."""
-        window = getattr(net, 'window_size', 1)
-        height, width = patches.shape[-2:]
-        down, right = -height % window, -width % window
-        if down or right:
-            mode = 'reflect' if down < height and right < width else 'replicate'
-            patches = F.pad(patches, (0, right, 0, down), mode=mode)
-        result = net(patches)
+        """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
+        multiple = 1 if isinstance(net, QuantizedSR) else size_multiple(self.opt['network_g'])
+        result = run_padded(net, patches, multiple)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
-        scale = result.shape[-1] // patches.shape[-1]
-        return result[..., : scale * height, : scale * width]
+        return result
 
     @torch.no_grad()
     def test(self) -> None:
@@ -168,12 +175,14 @@ class QuantizedModel(SRModel):
                         f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
                     )
             row = {'image': name, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
+            undefined = [key for key in metrics if math.isnan(row[key])]
+            if undefined:
+                raise DynqError(
+                    f'{data["lq_path"][0]}: {undefined[0]} is not a number; the image is too small for it or for its '
+                    'crop_border.'
+                )
             rows.append(row | {'seconds': round(seconds, 4)})
-            if save_img:
-                imwrite(arrays['img'], str(self._picture_path(dataset, name, current_iter)))
-            if self.opt['val'].get('bit_maps'):
-                lq = tensor2img([visuals['lq']])
-                save_bit_map(lq, self.usage, self._picture_path(dataset, name, f'{current_iter}_bits'))
+            self._save_pictures(dataset, name, current_iter, save_img, arrays['img'], visuals['lq'])
         if not rows:
             raise DynqError(f'{dataset}: the data set holds no images; check its dataroot_lq.')
         self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
@@ -189,10 +198,22 @@ class QuantizedModel(SRModel):
                 f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.'
             )
 
+    def _save_pictures(
+        self, dataset: str, name: str, current_iter: int | str, save_img: bool, result: np.ndarray, lq: Tensor
+    ) -> None:
+        path = self._picture_path(dataset, name, current_iter)
+        try:
+            if save_img:
+                imwrite(result, str(path))
+            if self.opt['val'].get('bit_maps'):
+                save_bit_map(tensor2img([lq]), self.usage, path.with_stem(f'{path.stem}_bits'))
+        except OSError as error:
+            raise DynqError(
+                f'{path}: cannot be written ({error}); free some space or check the permissions.'
+            ) from error
+
     def _picture_path(self, dataset: str, name: str, current_iter: int | str) -> Path:
         root = Path(self.opt['path']['visualization'])
         if self.is_train:
             return root / name / f'{name}_{current_iter}.png'
-        suffix = self.opt['val'].get('suffix') or self.opt['name']
-        suffix = f'{suffix}_bits' if str(current_iter).endswith('_bits') else suffix
-        return root / dataset / f'{name}_{suffix}.png'
+        return root / dataset / f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png'

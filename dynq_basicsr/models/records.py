@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -33,9 +34,15 @@ class TestRecords:
         self.rows = [row for row in self.rows if row['dataset'] != dataset]
         self.rows += [{'dataset': dataset, **row} for row in rows]
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / 'metrics.json').write_text(json.dumps(self.means, indent=2) + '\n')
-        columns = list(dict.fromkeys(column for row in self.rows for column in row))
-        with open(self.folder / 'per_image.csv', 'w', newline='') as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(dict.fromkeys(column for row in self.rows for column in row)))
+        writer.writeheader()
+        writer.writerows(self.rows)
+        self._replace('metrics.json', json.dumps(self.means, indent=2) + '\n')
+        self._replace('per_image.csv', table.getvalue())
+
+    def _replace(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        temporary = self.folder / f'.{name}.tmp'
+        temporary.write_text(text, newline='')
+        temporary.replace(self.folder / name)

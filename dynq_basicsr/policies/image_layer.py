@@ -52,9 +52,12 @@ class ImageLayerPolicy(BitPolicy):
         super().__init__()
         for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
             check_number(f'network_g.policy.{key}', value, 0, 49)
+        for key, value in (('image_to_bit', image_to_bit), ('layer_to_bit', layer_to_bit)):
+            if not isinstance(value, bool):
+                raise DynqError(f'network_g.policy.{key}: must be true or false, not {value!r}.')
         factors = list(image_factors) if isinstance(image_factors, list | tuple) else []
         for factor in factors:
-            check_number('network_g.policy.image_factors', factor, -8, 8)
+            check_number('network_g.policy.image_factors', factor, -8, 8, whole=True)
         if len(factors) < 2 or factors != sorted(set(factors)):
             raise DynqError(
                 f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'

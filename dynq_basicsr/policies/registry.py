@@ -14,6 +14,13 @@ from dynq_basicsr.quantization.options import ActivationOptions
 POLICIES: dict[str, type[BitPolicy]] = {'Fixed': FixedPolicy, 'AdaBM': ImageLayerPolicy}
 
 
+def policy_options(options: Mapping | None) -> dict[str, object]:
+    """Options of a policy as they take effect: what is given, and the defaults."""
+    options = dict(options or {'type': 'Fixed'})
+    parameters = list(inspect.signature(POLICIES[options['type']].__init__).parameters.values())[3:]
+    return {one.name: one.default for one in parameters} | options
+
+
 def build_policy(options: Mapping | None, num_layers: int, activation: ActivationOptions) -> BitPolicy:
     """Build the policy that an option file asks for.
 

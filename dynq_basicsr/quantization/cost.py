@@ -66,7 +66,9 @@ def measure_cost(net: nn.Module, in_channels: int = 3) -> NetworkCost:
 
 
 def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
-    pixels = PROBE_SIZE**2
+    multiple = getattr(net, 'size_multiple', 1)
+    size = -(-PROBE_SIZE // multiple) * multiple
+    pixels = size**2
     layers = {module: module.name for module in net.modules() if isinstance(module, QuantLayer)}
     layer_macs = dict.fromkeys(layers.values(), 0.0)
     elementwise = 0.0
@@ -85,9 +87,7 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
     training = net.training
     try:
         with FlopCounterMode(display=False) as counter:
-            net.eval()(
-                torch.zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE, device=parameter.device, dtype=parameter.dtype)
-            )
+            net.eval()(torch.zeros(1, in_channels, size, size, device=parameter.device, dtype=parameter.dtype))
     finally:
         net.train(training)
         for hook in hooks:

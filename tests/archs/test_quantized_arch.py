@@ -242,9 +242,31 @@ def test_the_description_rebuilds_the_network(calibrated, images):
 
 
 def test_the_window_of_a_transformer(quantized):
-    assert quantized('SwinIR').window_size == 8 and quantized('EDSR').window_size == 1
+    assert quantized('SwinIR').size_multiple == 8 and quantized('EDSR').size_multiple == 1
 
 
 def test_the_default_window_of_a_transformer():
     backbone = {'type': 'SwinIR', 'upscale': 2, 'img_size': 14, 'depths': [2], 'num_heads': [2], 'embed_dim': 8}
-    assert QuantizedSR(backbone, W4A4).window_size == 7
+    assert QuantizedSR(backbone, W4A4).size_multiple == 7
+
+
+@pytest.mark.parametrize('backbone', [
+    {'type': 'SwinIR', 'upscale': 2, 'img_size': 14, 'depths': [2], 'num_heads': [2], 'embed_dim': 8,
+     'upsampler': 'pixelshuffledirect'},
+    {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': 2, 'num_feat': 8, 'num_block': 1, 'num_grow_ch': 4},
+], ids=lambda backbone: backbone['type'])  # fmt: skip
+def test_images_of_any_size_are_padded_and_cropped(backbone):
+    net = QuantizedSR(backbone, W4A4).eval()
+    net.calibrated.fill_(True)
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, 19, 23)).shape == (1, 3, 38, 46)
+        with net.floating():
+            even = torch.rand(1, 3, 14, 28)
+            assert torch.equal(net(even), net.backbone(even))
+
+
+@pytest.mark.parametrize('options', [{'upscale': 5}, {'num_feat': '8'}])
+def test_a_constructor_that_refuses_is_a_sentence(options):
+    backbone = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, **options}
+    with pytest.raises(DynqError, match='network_g.backbone: EDSR refuses its options'):
+        QuantizedSR(backbone, W4A4)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from basicsr.archs import build_network
 
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
@@ -93,3 +94,28 @@ def test_defaults_may_be_said_or_not(tmp_path, quantized_edsr):
     torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
     policy = {'type': 'AdaBM', 'image_to_bit': True, 'layer_percentile': 30}
     load_weights(quantized_edsr(weight={'bits': 4, 'granularity': 'tensor'}, policy=policy), tmp_path / 'net.pth')
+
+
+@pytest.mark.parametrize('options', [
+    {'backbone': {'res_scale': 0.5}},
+    {'policy': {'type': 'AdaBM', 'image_factors': [-2, 0, 2]}},
+    {'policy': {'type': 'AdaBM', 'image_to_bit': False}},
+])  # fmt: skip
+def test_an_option_left_out_is_its_default(tmp_path, quantized_edsr, options):
+    net = quantized_edsr(**options)
+    torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
+    with pytest.raises(DynqError, match='was made with'):
+        load_weights(quantized_edsr(), tmp_path / 'net.pth')
+
+
+def test_a_float_network_with_a_part_called_backbone(tmp_path):
+    def build(seed):
+        torch.manual_seed(seed)
+        return build_network({'type': 'ECBSR', 'num_in_ch': 1, 'num_out_ch': 1, 'num_block': 1, 'num_channel': 4,
+                              'with_idt': False, 'act_type': 'prelu', 'scale': 2})  # fmt: skip
+
+    ours, theirs = build(0), build(1)
+    assert any(key.startswith('backbone.') for key in theirs.state_dict())
+    torch.save({'params': theirs.state_dict()}, tmp_path / 'net.pth')
+    load_weights(ours, tmp_path / 'net.pth')
+    assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))

@@ -181,3 +181,11 @@ def test_dead_layers_give_usable_ranges(batches):
     net.requires_grad_(True)
     net(batches(1)[0]['lq']).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_a_layer_that_never_runs_is_named(batches):
+    net = build()
+    net.backbone.body[1].forward = lambda x: x
+    with pytest.raises(DynqError, match=r'body\.1\.conv1 never ran.*exclude'):
+        calibrate(net, batches(1))
+    assert not net.calibrated

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.feature_matching import FeatureTaps, structure_loss
 
 
@@ -101,3 +102,34 @@ def test_taps_keep_the_graph():
         net(torch.rand(4, 2))
     read[0].sum().backward()
     assert net[0].weight.grad is not None
+
+
+class TwoLists(nn.Module):
+    """Blocks in two lists, which never run themselves; the second kind returns a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+        self.decoder = nn.ModuleDict({'last': Pair()})
+
+    def forward(self, x):
+        for block in self.encoder:
+            x = block(x)
+        return self.decoder['last'](x)[0]
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x + 1, x
+
+
+def test_members_stand_for_lists_and_the_first_tensor_for_tuples():
+    net = TwoLists()
+    with FeatureTaps(net, ['encoder', 'decoder']).reading() as features:
+        result = net(torch.ones(2, 3))
+    assert len(features) == 3 and torch.equal(features[-1], result)
+
+
+def test_no_feature_at_all_is_an_error():
+    with pytest.raises(DynqError, match='no features to match'):
+        structure_loss([], [])

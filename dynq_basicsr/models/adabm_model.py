@@ -189,7 +189,7 @@ class AdaBMModel(QuantizedModel):
             get_root_logger().info('Calibration is not finished yet, so there is nothing to save.')
             return
         super().save(epoch, current_iter)
-        if current_iter == -1:
+        if current_iter == -1 and self.seconds:
             report = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
             get_root_logger().info(f'Seconds a stage: {report}')
             (Path(self.opt['path']['experiments_root']) / 'adabm_timing.json').write_text(json.dumps(report) + '\n')

@@ -59,7 +59,7 @@ def draw_layers(sheet: Sheet, corner: tuple[int, int], size: tuple[int, int], la
     """
     values = np.array(list(layers.values()))
     span = f'{values.min():.2f} to {values.max():.2f}, mean {values.mean():.2f}'
-    sheet.title(corner, 'Bits of each layer', f'mean over patches; {len(values)} layers, {span}')
+    sheet.title(corner, 'Bits of each layer', f'mean over the image; {len(values)} layers, {span}')
     draw = _draw_columns if len(values) > MANY_LAYERS else _draw_bars
     draw(sheet, corner, size, list(layers), values)
 

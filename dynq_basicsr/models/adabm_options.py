@@ -58,7 +58,7 @@ class AdaBMOptions:
         lr_decay: Factor after each epoch of a stage.
         loss: Loss weights.
         bit_aware_clipping: Search the clipping of each layer for its bits (BaC).
-        clipping_norm: Exponent of the error that this search minimises: 1 (default), or 2 as in the paper.
+        clipping_norm: Exponent of the error that this search minimises: 2 as in the paper, 1 against outliers.
         precision: Of convolutions while fine-tuning: float32, bfloat16, or auto (bfloat16 where the CPU or GPU computes
             in it). Calibration and evaluation are float32 always.
     """
@@ -71,7 +71,7 @@ class AdaBMOptions:
     lr_decay: float = 0.9
     loss: LossWeights = field(default_factory=LossWeights)
     bit_aware_clipping: bool = True
-    clipping_norm: float = 1.0
+    clipping_norm: float = 2.0
     precision: str = 'auto'
 
     @classmethod

@@ -26,7 +26,7 @@ class Calibration:
         clipping_norm: See ``search_clipping``.
     """
 
-    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True, clipping_norm: float = 1.0) -> None:
+    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True, clipping_norm: float = 2.0) -> None:
         self.net = net
         self.bit_aware_clipping, self.clipping_norm = bit_aware_clipping, clipping_norm
         self.layers = net.quant_layers()

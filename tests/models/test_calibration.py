@@ -82,7 +82,7 @@ def test_clipping_is_searched_at_the_bits_of_each_layer(batches, inputs_of):
 
         def error(ratio, x=x, low=low, high=high, bits=4 + factor):
             bounds = torch.tensor(ratio * low).double(), torch.tensor(ratio * high).double()
-            return float((fake_quantize_activation(x, *bounds, bits) - x).abs().mean())
+            return float((fake_quantize_activation(x, *bounds, bits) - x).square().mean())
 
         found = layer.activation_range.upper.item() / high
         assert layer.activation_range.lower.item() == pytest.approx(found * low, rel=1e-4, abs=1e-7)

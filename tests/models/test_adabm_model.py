@@ -189,3 +189,8 @@ def test_a_float_network_cannot_be_calibrated(train_options):
     options['network_g'] = options['network_g']['backbone']
     with pytest.raises(DynqError, match='must be of type QuantizedSR'):
         build_model(options)
+
+
+def test_an_end_without_calibration_is_an_error(train_options):
+    with pytest.raises(DynqError, match='ended before calibration did'):
+        build_model(train_options()).save(-1, -1)

@@ -222,3 +222,23 @@ def test_weights_that_are_not_finite_are_not_saved(checkpoint, test_options, tmp
     with pytest.raises(DynqError, match=r'NaN or infinity in policy\.thresholds; not saved'):
         model.save_network(model.net_g, 'net_g', 7)
     assert (tmp_path / 'net_g_7.pth').read_bytes() == whole
+
+
+def test_a_metric_that_is_not_a_number_names_image_and_metric(tmp_path, test_options, loader, float_checkpoint):
+    options = test_options(float_checkpoint, network_g=None)
+    options['network_g'] = EDSR
+    options['val']['metrics']['psnr']['crop_border'] = 1000
+    with pytest.raises(DynqError, match=r'\.png: psnr is not a number'):
+        build_model(options).validation(loader(), 'tiny', None, False)
+    assert not (tmp_path / 'results' / 'metrics.json').exists()
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path, test_options, loader, float_checkpoint, monkeypatch):
+    def full(*args):
+        raise OSError('Failed in writing images.')
+
+    monkeypatch.setattr('dynq_basicsr.models.quantized_model.imwrite', full)
+    options = test_options(float_checkpoint, network_g=None)
+    options['network_g'] = EDSR
+    with pytest.raises(DynqError, match=r'\.png: cannot be written'):
+        build_model(options).validation(loader(), 'tiny', None, True)

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -25,3 +26,18 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip('the real images and weights (../shared/data) are not here')
     return folder
+
+
+@pytest.fixture
+def log_lines():
+    """What BasicSR's logger says; it does not propagate, so caplog would not see it."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger('basicsr')
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+    logger.setLevel(before)

@@ -86,7 +86,8 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
     target = net.backbone if wrapped and not is_quantized else net
     own = target.state_dict()
     if not is_quantized:
-        own = {key: value for key, value in own.items() if key not in _quantizer_keys(target)}
+        added = _quantizer_keys(target)
+        own = {key: value for key, value in own.items() if key not in added}
     optional = _constant_buffers(target)
     problems: list[str] = []
     for name, rename in KEY_MAPS.items():

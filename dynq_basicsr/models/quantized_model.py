@@ -52,6 +52,7 @@ class QuantizedModel(SRModel):
             keep_freed_memory()
         self.tiling = TilingOptions.from_val(opt.get('val') or {})
         self._cost = None
+        self._multiple = size_multiple(opt['network_g'])
         super().__init__(opt)
         self.net_g.to(memory_format=torch.channels_last)
         whole = sum(parameter.numel() for parameter in self.network.parameters())
@@ -121,8 +122,7 @@ class QuantizedModel(SRModel):
 
     def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
         """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
-        multiple = 1 if isinstance(net, QuantizedSR) else size_multiple(self.opt['network_g'])
-        result = run_padded(net, patches, multiple)
+        result = run_padded(net, patches, self._multiple)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
         return result

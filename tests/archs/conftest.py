@@ -1,6 +1,5 @@
 """Small networks of every architecture that has a profile."""
 
-import logging
 
 import basicsr  # noqa: F401  (fills the registries)
 import pytest
@@ -94,18 +93,3 @@ def kind(request):
 @pytest.fixture
 def layer_count(kind):
     return BACKBONES[kind][1]
-
-
-@pytest.fixture
-def log_lines():
-    """What BasicSR's logger says; it does not propagate, so caplog would not see it."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger('basicsr')
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
-    logger.setLevel(before)

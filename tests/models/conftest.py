@@ -1,6 +1,5 @@
 """A tiny EDSR, real photographs, and the option files of both models as dictionaries."""
 
-import logging
 from copy import deepcopy
 
 import basicsr  # noqa: F401  (fills the registries)
@@ -154,18 +153,3 @@ def train():
         return model
 
     return run
-
-
-@pytest.fixture
-def log_lines():
-    """What BasicSR's logger says; it does not propagate, so caplog would not see it."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger('basicsr')
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
-    logger.setLevel(before)

@@ -7,7 +7,7 @@ from dynq_basicsr.quantization.context import BitTrace
 from dynq_basicsr.quantization.cost import NetworkCost
 from dynq_basicsr.quantization.usage import BitUsage
 
-COST = NetworkCost(layer_macs={'a': 10.0, 'b': 100.0}, weight_bits=4, float_macs=7.0, elementwise=3.0)
+COST = NetworkCost(layer_macs={'a': 10.0, 'b': 100.0}, weight_bits={'a': 4, 'b': 4}, float_macs=7.0, elementwise=3.0)
 BOXES = [(0, 0, 10, 10), (0, 10, 10, 40), (10, 0, 20, 40)]  # 100, 300 and 400 pixels
 
 
@@ -49,7 +49,7 @@ def test_bitops_are_the_sum_over_patches_and_layers(usage):
 
 
 def test_a_float_network_counts_32_bits():
-    usage = BitUsage(NetworkCost({}, 32, 5.0, 0.0), BOXES, 20, 40)
+    usage = BitUsage(NetworkCost({}, {}, 5.0, 0.0), BOXES, 20, 40)
     assert usage.fab() == usage.fab('area') == 32
     assert usage.layer_bits == {}
     assert usage.bitops(10) == (0, 10 * 2 * 5 * 1024)

@@ -11,14 +11,13 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_multiple
+from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.padding import run_padded
-from dynq_basicsr.backbones.profiles import PROFILES
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.registry import build_policy, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.selection import generic_layers, select_layers
 
 
 class QuantizedSR(nn.Module):
@@ -33,6 +32,7 @@ class QuantizedSR(nn.Module):
         policy: ``{type: AdaBM | Fixed, ...}``; ``None`` means ``Fixed``.
 
     Attributes:
+        plan: Which layers are adaptive, static, ends.
         description: The three sections as they take effect, as plain values; checkpoints carry it.
         size_multiple: Of what the backbone wants image sides to be multiples; ``forward`` pads to it.
 
@@ -46,51 +46,49 @@ class QuantizedSR(nn.Module):
         self.backbone = build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
         self.size_multiple = size_multiple(backbone)
-        names, rule = self._choose_layers(backbone) if self.quantization.enabled else ([], 'quantization is off')
-        modules = dict(self.backbone.named_modules())
-        for index, name in enumerate(names):
-            quantize_layer(modules[name], name, index, self.quantization, self.context)
-        self.policy = build_policy(policy, len(names), self.quantization.activation)
+        self.plan = plan_layers(self.backbone, backbone, self.quantization)
+        self._quantize_layers()
+        self.policy = build_policy(policy, len(self.plan.adaptive), self.quantization.activation)
         self.description = {
             'backbone': network_options(backbone),
             'quantization': asdict(self.quantization),
             'policy': policy_options(policy),
         }
-        self.register_buffer('calibrated', torch.tensor(not names))
-        self._log_layers(rule)
+        self.register_buffer('calibrated', torch.tensor(not self.plan.quantized))
+        self._log_layers()
 
-    def _choose_layers(self, backbone: Mapping) -> tuple[list[str], str]:
-        options, profile = self.quantization, PROFILES.get(backbone['type'].removesuffix('_basicsr'))
-        exclude = list(options.exclude)
-        if options.layers:
-            names, rule = select_layers(self.backbone, options.layers), 'patterns of the option file'
-        elif profile:
-            names, rule = select_layers(self.backbone, profile.body), f'profile of {backbone["type"]}'
-            if profile.float_ends:
-                names = names[1:-1]
-        else:
-            names = generic_layers(self.backbone, backbone.get('num_in_ch', backbone.get('in_chans', 3)))
-            rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
-        dropped = set(select_layers(self.backbone, exclude)) if exclude else set()
-        return [name for name in names if name not in dropped], rule
+    def _quantize_layers(self) -> None:
+        modules, plan, options = dict(self.backbone.named_modules()), self.plan, self.quantization
+        for index, name in enumerate(plan.adaptive):
+            quantize_layer(modules[name], name, index, options, self.context)
+        for names, own in ((plan.static, options), (plan.ends, options.ends)):
+            for name in names:
+                quantize_layer(modules[name], name, None, own, self.context)
 
-    def _log_layers(self, rule: str) -> None:
-        quantized = {layer.name for layer in self.quant_layers()}
+    def _log_layers(self) -> None:
+        plan, bits = self.plan, self.quantization
         floating = [
             name
             for name, module in self.backbone.named_modules()
-            if isinstance(module, tuple(QUANTIZED_CLASSES)) and name not in quantized
+            if isinstance(module, tuple(QUANTIZED_CLASSES)) and name not in plan.quantized
         ]
-        bits = self.quantization
-        get_root_logger().info(
-            f'{type(self.backbone).__name__}: {len(quantized)} layers quantized ({rule}) with '
+        message = (
+            f'{type(self.backbone).__name__}: {len(plan.adaptive)} layers quantized ({plan.rule}) with '
             f'{bits.weight.bits}-bit weights ({bits.weight.granularity}), activations of {bits.activation.bits} bits, '
-            f'{type(self.policy).__name__} within {list(bits.activation.bits_range)}: {", ".join(sorted(quantized))}. '
-            f'{len(floating)} layers stay float: {", ".join(floating)}.'
+            f'{type(self.policy).__name__} within {list(bits.activation.bits_range)}: {", ".join(plan.adaptive)}.'
         )
+        if plan.static:
+            message += f' {len(plan.static)} layers keep these bits: {", ".join(plan.static)}.'
+        if plan.ends:
+            ends = bits.ends
+            message += (
+                f' {len(plan.ends)} ends with {ends.weight.bits}-bit weights and activations of '
+                f'{ends.activation.bits} bits: {", ".join(plan.ends)}.'
+            )
+        get_root_logger().info(f'{message} {len(floating)} layers stay float: {", ".join(floating)}.')
 
     def quant_layers(self) -> list[QuantLayer]:
-        """The quantized layers, in the order of their indices."""
+        """The quantized layers, adaptive and static, in module order."""
         return [module for module in self.backbone.modules() if isinstance(module, QuantLayer)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.context import BitContext
+from dynq_basicsr.quantization.options import QuantizationOptions
 from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
 
 # Where state dicts lie in the files of BasicSR (first two) and of other trainers.
@@ -82,7 +84,7 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
     if is_quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
     if is_quantized and description:
-        _check_description(path, description, net.description)
+        _check_description(path, _with_defaults(description), net.description)
     target = net.backbone if wrapped and not is_quantized else net
     own = target.state_dict()
     if not is_quantized:
@@ -113,6 +115,13 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
             if not torch.allclose(theirs, mean.flatten().to(theirs), atol=1e-4):
                 colour = [round(value, 4) for value in theirs.tolist()]
                 raise DynqError(f'{path}: {key} means rgb_mean {colour}, which network_g does not have; set rgb_mean.')
+
+
+def _with_defaults(description: Mapping) -> dict[str, object]:
+    """The description of a checkpoint, completed by options that are younger than it."""
+    section = description.get('quantization')
+    given = dict(section) if isinstance(section, Mapping) else {}
+    return {**description, 'quantization': asdict(QuantizationOptions()) | given}
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

@@ -8,36 +8,64 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BackboneProfile:
-    """What the wrapper knows of an architecture.
+    """What the wrapper knows of an architecture; layers as patterns of ``quantization.selection.select_layers``.
+
+    What no pattern names stays float in both scopes: attention of channels and of transformers.
 
     Attributes:
-        body: Patterns of the layers whose activations adapt (see ``quantization.selection.select_layers``).
-        float_ends: The first and the last layer matched are head and tail, and stay float.
+        body: Layers whose activations adapt to the content, in both scopes.
+        ends: Head, upsampler and tail: float in scope ``body``, 8 bits in scope ``full``. Empty: the first and the last
+            layer that ``body`` matches.
+        full: Layers outside the blocks that adapt in scope ``full``, and are float in scope ``body``.
+        static: Layers of the body that keep the base bits, in both scopes.
+        features: Layers of the blocks whose outputs the feature loss compares; empty: those of ``body``.
         multiple: Of what the sides of an image must be multiples, in pixels, from a function that looks options up.
     """
 
     body: tuple[str, ...]
-    float_ends: bool = False
+    ends: tuple[str, ...] = ()
+    full: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
     multiple: Callable[[Callable[[str], int]], int] = lambda option: 1
 
 
-# Two convolutions a residual block, everything outside the blocks float: AdaBM's setting that is not "fully quantized".
-_RESIDUAL_BLOCKS = BackboneProfile(body=(r're:body\.\d+\.conv[12]',))
+# Two convolutions a residual block: what AdaBM quantizes where the network is not "fully quantized".
+_RESIDUAL_BLOCKS = r're:body\.\d+\.conv[12]'
+# One expression where options decide which of the layers exist.
+_ENDS = 're:conv_first|upsample|conv_last'
+_DENSE_CONVS = r're:RDBs\.\d+\.convs\.\d+\.conv\.0'
 
 PROFILES: dict[str, BackboneProfile] = {
-    'EDSR': _RESIDUAL_BLOCKS,
-    'MSRResNet': _RESIDUAL_BLOCKS,
-    'SRResNetBN': _RESIDUAL_BLOCKS,
-    # Channel attention stays float, as in CADyQ's and Granular-DQ's networks; so does the convolution after each group.
-    'RCAN': BackboneProfile(body=(r're:body\.\d+\.residual_group\.\d+\.rcab\.[02]',)),
+    'EDSR': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=(_ENDS,), full=('conv_after_body',)),
+    'MSRResNet': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=(r're:conv_first|upconv\d|conv_hr|conv_last',)),
+    'SRResNetBN': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=('head', 'up', 'tail'), full=('body_conv',)),
+    # Local fusion keeps the base bits and global fusion adapts, as in AdaBM's published code.
+    'RDN': BackboneProfile(
+        body=(_DENSE_CONVS, 'GFF'),
+        ends=('SFENet1', 'SFENet2', 'UPNet'),
+        static=(r're:RDBs\.\d+\.LFF',),
+        features=(_DENSE_CONVS,),
+    ),
+    # Channel attention stays float, as in CADyQ's and Granular-DQ's networks.
+    'RCAN': BackboneProfile(
+        body=(r're:body\.\d+\.residual_group\.\d+\.rcab\.[02]',),
+        ends=(_ENDS,),
+        full=(r're:body\.\d+\.conv', 'conv_after_body'),
+    ),
     # Below x4, RRDBNet begins with a pixel unshuffle.
     'RRDBNet': BackboneProfile(
-        body=(r're:body\.\d+\.rdb\d\.conv\d',), multiple=lambda option: max(4 // option('scale'), 1)
+        body=(r're:body\.\d+\.rdb\d\.conv\d',),
+        ends=(r're:conv_first|conv_up\d|conv_hr|conv_last',),
+        full=('conv_body',),
+        multiple=lambda option: max(4 // option('scale'), 1),
     ),
     # Granular-DQ, supplement: the MLPs' linear layers are quantized, attention stays float.
     'SwinIR': BackboneProfile(
         body=(r're:layers\.\d+\.residual_group\.blocks\.\d+\.mlp\.fc[12]',),
+        ends=(r're:conv_first|conv_before_upsample|upsample|conv_up\d|conv_hr|conv_last',),
+        full=(r're:layers\.\d+\.conv', 'conv_after_body'),
         multiple=lambda option: option('window_size'),
     ),
-    'SRVGGNetCompact': BackboneProfile(body=(r're:body\.\d+',), float_ends=True),
+    'SRVGGNetCompact': BackboneProfile(body=(r're:body\.\d+',)),
 }

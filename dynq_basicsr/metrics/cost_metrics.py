@@ -25,7 +25,7 @@ def _require(usage: BitUsage | None, metric: str) -> BitUsage:
 
 
 def calculate_fab(img: np.ndarray, usage: BitUsage | None = None, weighting: str = 'patch', **kwargs) -> float:
-    """Feature average bit-width of one image: mean over quantized layers, then over patches (AdaBM, CADyQ).
+    """Feature average bit-width of one image: mean over adaptive layers, then over patches (AdaBM, CADyQ).
 
     Args:
         img: The result, (H, W, C); not looked at.

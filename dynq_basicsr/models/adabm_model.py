@@ -53,14 +53,14 @@ class AdaBMModel(QuantizedModel):
     def init_training_settings(self) -> None:
         """Freeze the network; prepare taps and one optimizer a stage."""
         net = self.network
-        if not isinstance(net, QuantizedSR) or not net.quant_layers():
+        if not isinstance(net, QuantizedSR) or not net.plan.adaptive:
             raise DynqError(
                 'AdaBMModel: network_g must be of type QuantizedSR, with weights or activations below 32 bits.'
             )
         if not self.opt['path'].get('pretrain_network_g'):
             raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
         net.eval().requires_grad_(False)
-        self.taps = FeatureTaps(net.backbone, feature_taps([layer.name for layer in net.quant_layers()]))
+        self.taps = FeatureTaps(net.backbone, feature_taps(net.plan.features))
         self.calibration: Calibration | None = None
         self.bar: TrainingBar | None = None
         self.seconds: dict[str, float] = defaultdict(float)

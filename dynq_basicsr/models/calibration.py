@@ -60,15 +60,18 @@ class Calibration:
                     f'calibration: the input of {layer.name} holds NaN or infinity; check the float weights.'
                 )
         if isinstance(policy, ImageLayerPolicy):
-            policy.calibrate(torch.cat(self.complexities), torch.tensor([one.deviation for one in self.observers]))
+            pairs = zip(self.layers, self.observers, strict=True)
+            deviations = [observer.deviation for layer, observer in pairs if layer.index is not None]
+            policy.calibrate(torch.cat(self.complexities), torch.tensor(deviations))
         layer_bits = self._layer_bits(policy)
-        for layer, observer, bits in zip(self.layers, self.observers, layer_bits, strict=True):
+        for layer, observer in zip(self.layers, self.observers, strict=True):
             if options.weight.bits != FLOAT_BITS:
-                bound = search_weight_range(
-                    layer.weight, options.weight.bits, options.weight.per_channel, options.weight.grid
-                )
-                layer.weight_range.set(bound)
-            if self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
+                weight = layer.options.weight
+                layer.weight_range.set(search_weight_range(layer.weight, weight.bits, weight.per_channel, weight.grid))
+            # the ends keep minimum and maximum, as in the published code: eight bits leave nothing to trade
+            clipped = self.bit_aware_clipping and layer.name not in self.net.plan.ends
+            if clipped and options.activation.bits != FLOAT_BITS:
+                bits = options.activation.bits if layer.index is None else layer_bits[layer.index]
                 layer.activation_range.set(
                     *search_clipping(observer, bits, options.activation.grid, self.clipping_norm)
                 )
@@ -78,10 +81,10 @@ class Calibration:
         self._log(layer_bits)
 
     def _layer_bits(self, policy) -> list[float]:
-        """Bits of each layer for an image of factor 0."""
+        """Bits of each adaptive layer for an image of factor 0."""
         if isinstance(policy, ImageLayerPolicy):
             return policy.clamp(policy.base + policy.layer_bits()).tolist()
-        return [float(self.net.quantization.activation.bits)] * len(self.layers)
+        return [float(self.net.quantization.activation.bits)] * len(self.net.plan.adaptive)
 
     def _log(self, layer_bits: list[float]) -> None:
         policy = self.net.policy

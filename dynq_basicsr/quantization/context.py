@@ -17,10 +17,12 @@ class BitTrace:
     """The bits that one forward used.
 
     Attributes:
-        bits: Layer name -> bits per sample, (N,), or a number that holds for all of them.
+        bits: Adaptive layer -> bits per sample, (N,), or a number that holds for all of them.
+        static: Static layer -> its bits.
     """
 
     bits: dict[str, Tensor | float] = field(default_factory=dict)
+    static: dict[str, float] = field(default_factory=dict)
 
 
 class BitContext:

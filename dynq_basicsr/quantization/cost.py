@@ -22,13 +22,13 @@ class NetworkCost:
 
     Attributes:
         layer_macs: Multiply-accumulates of each quantized layer, by name.
-        weight_bits: Bits of their weights.
+        weight_bits: Bits of the weights of each of them.
         float_macs: Multiply-accumulates of everything else.
         elementwise: Additions of biases and activation functions, one operation an element; always float.
     """
 
     layer_macs: dict[str, float]
-    weight_bits: int
+    weight_bits: dict[str, int]
     float_macs: float
     elementwise: float
 
@@ -45,7 +45,7 @@ class NetworkCost:
         quantized = 0.0
         for name, macs in self.layer_macs.items():
             bits = layer_bits.get(name)
-            quantized += 2 * macs * (FLOAT_BITS**2 if bits is None else self.weight_bits * bits)
+            quantized += 2 * macs * (FLOAT_BITS**2 if bits is None else self.weight_bits[name] * bits)
         floating = (2 * self.float_macs + self.elementwise) * FLOAT_BITS**2
         return pixels * quantized, pixels * floating
 
@@ -93,7 +93,7 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
         for hook in hooks:
             hook.remove()
     total = counter.get_total_flops() / 2 / pixels
-    weight_bits = next((layer.options.weight.bits for layer in layers), FLOAT_BITS)
+    weight_bits = {name: layer.options.weight.bits for layer, name in layers.items()}
     return NetworkCost(layer_macs, weight_bits, total - sum(layer_macs.values()), elementwise)
 
 

@@ -16,16 +16,17 @@ class QuantLayer:
 
     Attributes:
         name: The layer's name in the backbone.
-        index: Its number among the adaptive layers, in the backbone's module order.
+        index: Its number among the adaptive layers, in the backbone's module order; ``None`` for a static layer, which
+            always uses the bits of its own options.
         context: Shared with all layers of the network.
     """
 
-    def adopt(self, name: str, index: int, options: QuantizationOptions, context: BitContext) -> None:
+    def adopt(self, name: str, index: int | None, options: QuantizationOptions, context: BitContext) -> None:
         """Give a layer that was just changed from its float class the parts that quantization adds.
 
         Args:
             name: The layer's name in the backbone.
-            index: Its number among the adaptive layers.
+            index: Its number among the adaptive layers; ``None`` for a static one.
             options: Bits, granularity and grids.
             context: The context to ask for bits.
         """
@@ -41,11 +42,13 @@ class QuantLayer:
         return fake_quantize_weight(self.weight, self.weight_range.upper, options.bits, options.grid)
 
     def quantized_input(self, x: Tensor) -> Tensor:
-        """Fake-quantize the input (N, ...) at the bits that the context decides for each sample."""
-        float_input = self.options.activation.bits == FLOAT_BITS
-        bits = FLOAT_BITS if float_input else self.context.decision(self.index, x)
-        if self.context.trace is not None:
-            self.context.trace.bits[self.name] = bits
+        """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""
+        bits, trace = self.options.activation.bits, self.context.trace
+        float_input = bits == FLOAT_BITS
+        if not (float_input or self.index is None):
+            bits = self.context.decision(self.index, x)
+        if trace is not None:
+            (trace.static if self.index is None else trace.bits)[self.name] = bits
         if isinstance(bits, Tensor) and len(bits) != len(x):
             # windows of attention lie on the sample axis, sample by sample
             bits = bits.repeat_interleave(len(x) // len(bits))
@@ -78,13 +81,15 @@ class QuantLinear(QuantLayer, nn.Linear):
 QUANTIZED_CLASSES = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
 
 
-def quantize_layer(layer: nn.Module, name: str, index: int, options: QuantizationOptions, context: BitContext) -> None:
+def quantize_layer(
+    layer: nn.Module, name: str, index: int | None, options: QuantizationOptions, context: BitContext
+) -> None:
     """Turn a float layer into its quantized twin, in place: same object, same parameters, same hooks.
 
     Args:
         layer: An ``nn.Conv2d`` or ``nn.Linear``.
         name: Its name in the backbone.
-        index: Its number among the adaptive layers.
+        index: Its number among the adaptive layers; ``None`` for a static one.
         options: Bits, granularity and grids.
         context: The context to ask for bits.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from dynq_basicsr.errors import DynqError, check_keys
 from dynq_basicsr.quantization.fake_quantize import GRIDS
 
 FLOAT_BITS = 32
+# Of head, upsampler and tail in scope full (AdaBM, section 4.3).
+END_BITS = 8
+SCOPES = ('body', 'full')
 
 
 def check_bits(section: str, bits: object) -> int:
@@ -77,17 +80,33 @@ class QuantizationOptions:
         activation: Adaptive activation quantization.
         layers: Patterns of the layers to quantize (class name, exact name, or ``re:``); empty: the backbone's profile.
         exclude: Patterns of layers to leave float after all.
+        scope: ``body``: head, upsampler and tail stay float; ``full``: they get 8 bits, and the convolutions between
+            the blocks and the upsampler adapt ("fully quantized").
     """
 
     weight: WeightOptions = field(default_factory=WeightOptions)
     activation: ActivationOptions = field(default_factory=ActivationOptions)
     layers: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    scope: str = 'body'
+
+    def __post_init__(self) -> None:
+        _check_choice('quantization.scope', self.scope, SCOPES)
 
     @property
     def enabled(self) -> bool:
         """False when weights and activations are both float (32 bits): nothing is quantized then."""
         return (self.weight.bits, self.activation.bits) != (FLOAT_BITS, FLOAT_BITS)
+
+    @property
+    def ends(self) -> QuantizationOptions:
+        """What head, upsampler and tail get in scope ``full``: 8 bits, and float where the body's part is float."""
+
+        def bits(of_body: int) -> int:
+            return FLOAT_BITS if of_body == FLOAT_BITS else END_BITS
+
+        activation = replace(self.activation, bits=bits(self.activation.bits), bits_range=(END_BITS, END_BITS))
+        return replace(self, weight=replace(self.weight, bits=bits(self.weight.bits)), activation=activation)
 
     @classmethod
     def from_dict(cls, given: Mapping | None) -> QuantizationOptions:

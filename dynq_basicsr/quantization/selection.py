@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -62,7 +62,6 @@ def _layers_under(modules: dict[str, nn.Module], name: str) -> list[str]:
     ]
 
 
-@torch.no_grad()
 def generic_layers(model: nn.Module, in_channels: int) -> list[str]:
     """Choose layers without knowing the architecture.
 
@@ -77,25 +76,8 @@ def generic_layers(model: nn.Module, in_channels: int) -> list[str]:
     Raises:
         DynqError: If fewer than three convolutions qualify.
     """
-    executed: list[str] = []
-
-    def note(name: str):
-        def hook(layer: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
-            sizes = {tuple(inputs[0].shape[-2:]), tuple(output.shape[-2:])}
-            if sizes == {(PROBE_SIZE, PROBE_SIZE)} and name not in executed:
-                executed.append(name)
-
-        return hook
-
-    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if type(m) is nn.Conv2d]
-    parameter = next(model.parameters())
-    training = model.training
-    try:
-        model.eval()(parameter.new_zeros(1, in_channels, PROBE_SIZE, PROBE_SIZE))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    sides = _sides_of_convolutions(model, in_channels, PROBE_SIZE)
+    executed = [name for name, seen in sides.items() if seen == {PROBE_SIZE}]
     if len(executed) < 3:
         raise DynqError(
             f'quantization: no rule fits {type(model).__name__}, which has {len(executed)} convolutions at the input '
@@ -105,15 +87,57 @@ def generic_layers(model: nn.Module, in_channels: int) -> list[str]:
     return [name for name, _ in model.named_modules() if name in chosen]
 
 
-def feature_taps(names: list[str]) -> list[str]:
+def end_layers(model: nn.Module, in_channels: int, body: Iterable[str], multiple: int = 1) -> list[str]:
+    """Choose head, upsampler and tail without knowing the architecture.
+
+    The rule: every convolution outside the body that works at the input's resolution or above. Convolutions of pooled
+    features and linear layers may be attention and stay float, and so do transposed convolutions.
+
+    Args:
+        model: The network; run once on zeros.
+        in_channels: Channels of the image it takes.
+        body: Names of the layers that are chosen already.
+        multiple: Of what the sides of an image must be multiples, in pixels.
+    """
+    size = -(-PROBE_SIZE // multiple) * multiple
+    sides, taken = _sides_of_convolutions(model, in_channels, size), set(body)
+    return [name for name, _ in model.named_modules() if name not in taken and min(sides.get(name, {0})) >= size]
+
+
+@torch.no_grad()
+def _sides_of_convolutions(model: nn.Module, in_channels: int, size: int) -> dict[str, set[int]]:
+    """Sides of what convolutions read and write while a square of ``size`` runs through, in order of execution."""
+    sides: dict[str, set[int]] = {}
+
+    def note(name: str):
+        def hook(layer: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
+            sides.setdefault(name, set()).update(inputs[0].shape[-2:], output.shape[-2:])
+
+        return hook
+
+    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if type(m) is nn.Conv2d]
+    parameter = next(model.parameters())
+    training = model.training
+    try:
+        model.eval()(parameter.new_zeros(1, in_channels, size, size))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return sides
+
+
+def feature_taps(names: Sequence[str]) -> list[str]:
     """Name the modules whose outputs stand for the network's features: one tap a block.
 
     They are the children of the innermost module that holds all given layers, those that hold at least one: the
     residual blocks of EDSR, the residual groups of RCAN, the RSTBs of SwinIR.
 
     Args:
-        names: Names of the quantized layers, at least one.
+        names: Names of the layers in question; none gives no tap.
     """
+    if not names:
+        return []
     paths = [name.split('.') for name in names]
     depth = 0
     while all(len(path) > depth + 1 and path[depth] == paths[0][depth] for path in paths):

@@ -21,7 +21,8 @@ class BitUsage:
         boxes: Patches as (top, left, bottom, right) in LR pixels.
         height: Height of the LR image, pixels.
         width: Its width.
-        bits: Layer name -> bits of each patch, (P,).
+        bits: Adaptive layer -> bits of each patch, (P,).
+        static: Static layer -> its bits; not in any mean, but in BitOPs.
     """
 
     cost: NetworkCost
@@ -29,9 +30,11 @@ class BitUsage:
     height: int
     width: int
     bits: dict[str, Tensor] = field(default_factory=dict)
+    static: dict[str, float] = field(default_factory=dict)
 
     def add(self, patches: list[int], trace: BitTrace) -> None:
         """Enter what a batch of patches used."""
+        self.static.update(trace.static)
         for name, bits in trace.bits.items():
             row = self.bits.setdefault(name, torch.full((len(self.boxes),), float('nan')))
             row[patches] = torch.as_tensor(bits, dtype=row.dtype).cpu()
@@ -43,19 +46,19 @@ class BitUsage:
 
     @property
     def patch_bits(self) -> Tensor:
-        """Mean bits over layers, (P,); 32 for a float network."""
+        """Mean bits over adaptive layers, (P,); 32 where there are none."""
         if not self.bits:
             return torch.full((len(self.boxes),), float(FLOAT_BITS), dtype=torch.float64)
         return torch.stack(list(self.bits.values())).double().mean(dim=0)
 
     @property
     def layer_bits(self) -> dict[str, float]:
-        """Mean bits of each layer over patches, weighted by area."""
+        """Mean bits of each adaptive layer over patches, weighted by area."""
         share = self.areas / self.areas.sum()
         return {name: float((bits.double() * share).sum()) for name, bits in self.bits.items()}
 
     def fab(self, weighting: str = 'patch') -> float:
-        """Feature average bit-width: mean over layers, then over patches, each patch or each pixel counting alike."""
+        """Feature average bit-width: mean over adaptive layers, then patches, each patch or pixel counting alike."""
         if weighting == 'area':
             return float((self.patch_bits * self.areas).sum() / self.areas.sum())
         return float(self.patch_bits.mean())
@@ -66,4 +69,5 @@ class BitUsage:
         Args:
             pixels: LR pixels to state them for; None: those that ran, overlaps counted twice.
         """
-        return self.cost.bitops(float(self.areas.sum()) if pixels is None else pixels, self.layer_bits)
+        layer_bits = self.layer_bits | self.static
+        return self.cost.bitops(float(self.areas.sum()) if pixels is None else pixels, layer_bits)

@@ -13,11 +13,12 @@ from dynq_basicsr.models.calibration import Calibration
 plugin.register()
 
 IN_OUT = {'num_in_ch': 3, 'num_out_ch': 3}
-# options and the number of layers that the profile quantizes
+# options and the number of layers that adapt in scope body
 BACKBONES = {
     'EDSR': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'upscale': 4}, 4),
     'MSRResNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 3, 'upscale': 2}, 6),
     'SRResNetBN': ({'num_feat': 8, 'num_block': 2, 'upscale': 2}, 4),
+    'RDN': ({'num_feat': 8, 'num_block': 2, 'num_layer': 2, 'num_grow_ch': 4, 'upscale': 2}, 6),
     'RCAN': ({**IN_OUT, 'num_feat': 8, 'num_group': 2, 'num_block': 3, 'squeeze_factor': 4, 'upscale': 2}, 12),
     'RRDBNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4, 'scale': 4}, 30),
     'SwinIR': ({'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,
@@ -25,6 +26,7 @@ BACKBONES = {
     'SRVGGNetCompact': ({**IN_OUT, 'num_feat': 8, 'num_conv': 4, 'upscale': 2}, 4),
 }  # fmt: skip
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
+FULL = {**W4A4, 'scope': 'full'}
 
 
 def randomise(net):
@@ -87,6 +89,12 @@ def images():
 
 @pytest.fixture(params=list(BACKBONES))
 def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=[W4A4, FULL], ids=['body', 'full'])
+def section(request):
+    """The quantization section of either scope."""
     return request.param
 
 

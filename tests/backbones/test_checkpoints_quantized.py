@@ -68,6 +68,7 @@ def test_other_layers_are_refused(tmp_path, quantized_edsr):
     ({'activation': {'bits': 6}}, r'quantization\.activation\.bits = 4, network_g asks for 6'),
     ({'activation': {'bits': 4, 'bits_range': [3, 8]}}, r'quantization\.activation\.bits_range'),
     ({'weight': {'bits': 4, 'grid': 'literal'}}, r'quantization\.weight\.grid'),
+    ({'scope': 'full'}, None),
     ({'backbone': {'res_scale': 0.1}}, None),
     ({'policy': {'type': 'AdaBM', 'layer_to_bit': False}}, None),
 ])  # fmt: skip
@@ -76,6 +77,15 @@ def test_a_quantized_checkpoint_of_other_options_is_refused(tmp_path, quantized_
     torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
     with pytest.raises(DynqError, match=named or 'was made with'):
         load_weights(quantized_edsr(**options), tmp_path / 'net.pth')
+
+
+def test_a_checkpoint_older_than_the_scope_is_of_scope_body(tmp_path, quantized_edsr):
+    net = quantized_edsr()
+    assert net.description['quantization'].pop('scope') == 'body'
+    torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
+    load_weights(quantized_edsr(), tmp_path / 'net.pth')
+    with pytest.raises(DynqError, match=r"quantization\.scope = 'body', network_g asks for 'full'"):
+        load_weights(quantized_edsr(scope='full'), tmp_path / 'net.pth')
 
 
 def test_lists_and_tuples_are_the_same_option(tmp_path, quantized_edsr):

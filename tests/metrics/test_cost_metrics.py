@@ -14,7 +14,7 @@ from dynq_basicsr.quantization.usage import BitUsage
 
 plugin.register()
 
-COST = NetworkCost(layer_macs={'a': 1e6, 'b': 3e6}, weight_bits=4, float_macs=2e6, elementwise=5e5)
+COST = NetworkCost(layer_macs={'a': 1e6, 'b': 3e6}, weight_bits={'a': 4, 'b': 4}, float_macs=2e6, elementwise=5e5)
 
 
 @pytest.fixture

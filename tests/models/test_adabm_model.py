@@ -71,6 +71,26 @@ def test_losses_are_the_papers_on_the_0_to_255_scale(train_options, train, batch
     assert found['l_bit'] == pytest.approx(50 * (bits.item() - 4), rel=1e-5)
 
 
+def test_scope_full_learns_the_ends_too_and_compares_the_same_blocks(train_options, train, batches):
+    options = train_options()
+    taps = [id(module) for module in build_model(options).taps.modules]
+    options['network_g']['quantization']['scope'] = 'full'
+    states = []
+    model = train(options, batches(8), watch=lambda i, m: states.append(snapshot(m)))
+    assert len(taps) == 2 and model.taps.modules == list(model.network.backbone.body)
+    moved = {name for name in states[1] if not torch.equal(states[1][name], states[-1][name])}
+    for name in ('conv_first', 'upsample.0', 'conv_last', 'conv_after_body', 'body.0.conv1'):
+        assert {f'backbone.{name}.weight_range.log_upper', f'backbone.{name}.activation_range.log_upper'} <= moved
+    assert model.network.policy.layer_factors.shape == (5,)
+
+
+def test_mean_bits_leave_static_layers_out(train_options, train, batches):
+    options = train_options()
+    options['network_g']['policy'] = {'type': 'Fixed'}
+    options['network_g']['quantization']['scope'] = 'full'
+    assert train(options, batches(4)).get_current_log()['bits'] == 4
+
+
 def test_fine_tuning_lowers_the_pixel_loss(train_options, train, batches):
     batch = batches(1)[0]
     losses = []

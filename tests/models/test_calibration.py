@@ -10,10 +10,12 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation
-from dynq_basicsr.quantization.searches import CLIP_RATIOS, search_weight_range
+from dynq_basicsr.quantization.searches import CLIP_RATIOS, search_clipping, search_weight_range
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 NAMES = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
+ENDS = ['conv_first', 'upsample.0', 'conv_last']
+FULL = {'weight': {'bits': 4}, 'activation': {'bits': 4}, 'scope': 'full'}
 
 
 def build(policy=None, quantization=None):
@@ -37,8 +39,9 @@ def inputs_of():
     @torch.no_grad()
     def read(batches):
         torch.manual_seed(0)
-        net, seen = build_network(EDSR).eval(), {name: [] for name in NAMES}
-        for name in NAMES:
+        net = build_network(EDSR).eval()
+        seen = {name: [] for name in (*NAMES, 'conv_after_body', *ENDS)}
+        for name in seen:
             net.get_submodule(name).register_forward_pre_hook(lambda m, x, name=name: seen[name].append(x[0].clone()))
         for batch in batches:
             net(batch['lq'])
@@ -99,6 +102,51 @@ def test_weights_are_searched(batches):
             torch.testing.assert_close(layer.weight_range.upper, expected)
 
 
+def test_ends_keep_minimum_and_maximum_and_search_weights_at_8_bits(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    net = calibrate(build(quantization=FULL), batches(4))
+    layers = {layer.name: layer for layer in net.quant_layers()}
+    assert set(layers) == set(seen)
+    for name in ENDS:
+        bounds = layers[name].activation_range
+        assert bounds.lower.item() == pytest.approx(min(0, seen[name].min().item()), rel=1e-5, abs=1e-7)
+        assert bounds.upper.item() == pytest.approx(seen[name].max().item(), rel=1e-5)
+        torch.testing.assert_close(layers[name].weight_range.upper, search_weight_range(layers[name].weight, 8))
+    assert layers['conv_after_body'].activation_range.upper < seen['conv_after_body'].max()
+
+
+def test_the_layer_map_of_scope_full_knows_nothing_of_the_ends(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    deviations = [seen[name].flatten(1).std(dim=1).mean().item() for name in (*NAMES, 'conv_after_body')]
+    low, high = np.percentile(deviations, [30, 70])
+    net = calibrate(build(quantization=FULL), batches(4))
+    assert net.policy.layer_factors.tolist() == [(d > high) * 1.0 - (d < low) * 1.0 for d in deviations]
+
+
+def test_scope_full_leaves_the_ranges_of_the_blocks_alone(batches):
+    policy = {'type': 'AdaBM', 'layer_to_bit': False}
+    body, full = calibrate(build(policy), batches(3)), calibrate(build(policy, FULL), batches(3))
+    layers = {layer.name: layer for layer in full.quant_layers()}
+    for layer in body.quant_layers():
+        assert torch.equal(layer.activation_range.upper, layers[layer.name].activation_range.upper)
+        assert torch.equal(layer.weight_range.upper, layers[layer.name].weight_range.upper)
+
+
+def test_static_layers_are_clipped_at_the_base_bits(batches):
+    torch.manual_seed(0)
+    backbone = {'type': 'RDN', 'num_feat': 8, 'num_block': 2, 'num_layer': 2, 'num_grow_ch': 4, 'upscale': 2}
+    net = QuantizedSR(backbone, FULL, {'type': 'AdaBM'}).eval()
+    calibration = Calibration(net)
+    for batch in batches(3):
+        calibration.observe(batch['lq'])
+    calibration.finish()
+    for layer, observer in zip(calibration.layers, calibration.observers, strict=True):
+        if layer.name in net.plan.static:
+            expected = search_clipping(observer, 4)
+            assert layer.activation_range.upper.item() == pytest.approx(expected[1], rel=1e-5)
+            assert expected[1] < observer.upper
+
+
 def test_a_fixed_policy_is_searched_at_the_base_bits(batches):
     fixed = calibrate(build({'type': 'Fixed'}), batches(3))
     plain = calibrate(build({'type': 'AdaBM', 'layer_to_bit': False}), batches(3))
@@ -107,9 +155,10 @@ def test_a_fixed_policy_is_searched_at_the_base_bits(batches):
 
 
 @pytest.mark.parametrize('quantization', [{'weight': {'bits': 4}}, {'activation': {'bits': 4}}])
+@pytest.mark.parametrize('scope', ['body', 'full'])
 @pytest.mark.parametrize('policy', ['Fixed', 'AdaBM'])
-def test_one_part_alone(batches, quantization, policy):
-    net = calibrate(build({'type': policy}, quantization), batches(2))
+def test_one_part_alone(batches, quantization, scope, policy):
+    net = calibrate(build({'type': policy}, {**quantization, 'scope': scope}), batches(2))
     with torch.no_grad():
         assert net(batches(1)[0]['lq']).isfinite().all()
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from basicsr.archs import build_network
+from PIL import Image
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
@@ -33,6 +34,34 @@ def test_size_of_edsr_x4_is_that_of_table_5(edsr_x4):
     assert model_size(edsr_x4) == 1_517_571 - body + body * 4 / 32 + 32 * 4 + 2
     assert f'{model_size(edsr_x4) / 1e3:.1f}K' == '485.5K'
     assert f'{model_size(quantized(EDSR_X4, 8, 8, "Fixed")) / 1e3:.1f}K' == '632.9K'
+
+
+@pytest.mark.parametrize('bits, size', [(6, '305.5K'), (4, '229.5K')])
+def test_size_of_the_fully_quantized_edsr_x4_is_that_of_table_5(bits, size):
+    net = quantized(EDSR_X4, bits, bits, scope='full')
+    body, ends = 33 * 36_864, 1_728 + 147_456 * 2 + 1_728
+    # 33 layers with four scalars, 4 ends with three, two thresholds
+    assert model_size(net) == body * bits / 32 + ends * 8 / 32 + 2_691 + 33 * 4 + 4 * 3 + 2
+    assert f'{model_size(net) / 1e3:.1f}K' == size
+
+
+@pytest.mark.parametrize('bits, operations', [(6, '9.2T'), (5.7, '9.0T')])
+def test_operations_of_the_fully_quantized_edsr_x4_are_those_of_table_5(shared_data, bits, operations):
+    """Its FQ rows: whole images of Urban100, counted as the 527.0T are, float biases and activations included."""
+    images = sorted((shared_data / 'benchmarks' / 'Urban100' / 'HR').glob('*.png'))
+    if len(images) != 100:
+        pytest.skip('the images of Urban100 (../shared/data/benchmarks) are not here')
+    pixels = 0
+    for path in images:
+        with Image.open(path) as image:
+            pixels += image.width * image.height / 4**2 / len(images)
+    net = quantized(EDSR_X4, 6, 6, scope='full')
+    cost = measure_cost(net)
+    used = dict.fromkeys(net.plan.adaptive, bits) | dict.fromkeys(net.plan.ends, 8)
+    done, floating = cost.bitops(pixels, used)
+    assert done == pytest.approx(pixels * 2 * (33 * 36_864 * 6 * bits + 766_656 * 8 * 8))
+    assert cost.float_macs == 0 and floating == pytest.approx(pixels * cost.elementwise * 1024)
+    assert f'{(done + floating) / 1e12:.1f}T' == operations
 
 
 def test_float_operations_of_edsr_x4_are_those_of_table_5(edsr_x4):

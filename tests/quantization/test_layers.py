@@ -91,6 +91,17 @@ def test_the_decision_gets_index_and_input_and_the_trace_gets_the_answer():
     assert list(trace.bits) == ['some.layer'] and trace.bits['some.layer'].tolist() == [3, 8]
 
 
+def test_a_static_layer_asks_nobody_and_uses_its_own_bits():
+    layer, context, x = build('plain', {'bits': 3}, {'bits': 5})
+    layer.index = None
+    with context.tracing() as trace:
+        result = layer(x)
+    quantized = fake_quantize_activation(x, torch.tensor(-1.5), torch.tensor(1.2), 5)
+    expected = F.conv2d(quantized, layer.quantized_weight(), layer.bias, padding=1)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+    assert trace.bits == {} and trace.static == {'some.layer': 5}
+
+
 def test_float_activations_ask_nobody():
     layer, context, x = build('plain', {'bits': 4}, {'bits': 32})
     with context.tracing() as trace:

@@ -20,6 +20,14 @@ def test_a_whole_section():
     assert options.enabled
 
 
+def test_ends_have_8_bits_and_are_float_where_the_body_is():
+    weight, activation = {'bits': 4, 'granularity': 'channel'}, {'bits': 6, 'bits_range': [3, 7], 'grid': 'literal'}
+    ends = QuantizationOptions.from_dict({'weight': weight, 'activation': activation, 'scope': 'full'}).ends
+    assert (ends.weight, ends.activation) == (WeightOptions(8, 'channel'), ActivationOptions(8, (8, 8), 'literal'))
+    assert QuantizationOptions.from_dict({'weight': weight}).ends.activation.bits == 32
+    assert QuantizationOptions.from_dict({'activation': activation}).ends.weight.bits == 32
+
+
 @pytest.mark.parametrize('section', [None, {}, {'weight': None, 'activation': None}, {'weight': {'bits': 32}}])
 def test_nothing_said_means_float(section):
     options = QuantizationOptions.from_dict(section)
@@ -57,6 +65,7 @@ def test_bits_that_do_not_exist(part, bits):
     ({'activation': [4]}, r'quantization\.activation: expected a mapping'),
     ({'weight': {'granularity': 'row'}}, r"weight\.granularity: must be one of tensor, channel, not 'row'"),
     ({'weight': {'grid': 'float'}}, r"weight\.grid: must be one of integer, literal, not 'float'"),
+    ({'scope': 'all'}, r"quantization\.scope: must be one of body, full, not 'all'"),
     ({'activation': {'bits': 4, 'grid': 'float'}}, r"activation\.grid: must be one of integer, literal, not 'float'"),
     ({'activation': {'bits': 4, 'bits_range': [2]}}, r'activation\.bits_range: expected \[lowest, highest\]'),
     ({'activation': {'bits': 4, 'bits_range': 8}}, r'activation\.bits_range: expected \[lowest, highest\]'),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.selection import feature_taps, generic_layers, select_layers
+from dynq_basicsr.quantization.selection import end_layers, feature_taps, generic_layers, select_layers
 
 EDSR_BODY = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
 
@@ -96,6 +96,26 @@ def test_generic_rule_knows_when_it_does_not_fit():
         generic_layers(nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, stride=2)), 3)
 
 
+def test_ends_are_the_other_convolutions_at_the_input_resolution_or_above(network):
+    assert end_layers(network('EDSR'), 3, EDSR_BODY) == ['conv_first', 'conv_after_body', 'upsample.0', 'conv_last']
+    rcan = network('RCAN')
+    assert end_layers(rcan, 3, generic_layers(rcan, 3)) == ['conv_first', 'upsample.0', 'conv_last']
+
+
+def test_linear_layers_and_convolutions_that_never_run_are_no_ends():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.strided, self.tail = (nn.Conv2d(2, 2, 3, stride, 1) for stride in (1, 2, 1))
+            self.linear, self.unused = nn.Linear(2, 2), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x):
+            y = self.linear(self.strided(self.head(x)).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            return self.tail(nn.functional.interpolate(y, scale_factor=4))
+
+    assert end_layers(Odd(), 2, []) == ['head', 'tail']
+
+
 @pytest.mark.parametrize('training', [True, False])
 def test_generic_rule_leaves_no_trace(network, training):
     net = network('MSRResNet').train(training)
@@ -114,6 +134,7 @@ def test_generic_rule_leaves_no_trace(network, training):
     (['body.2', 'body.4'], ['body.2', 'body.4']),
     (['body.0.conv1', 'conv_after_body'], ['body', 'conv_after_body']),
     (['conv'], ['conv']),
+    ([], []),
 ])  # fmt: skip
 def test_feature_taps_are_the_blocks(names, taps):
     assert feature_taps(names) == taps

@@ -7,13 +7,16 @@ from dynq_basicsr.quantization.context import BitTrace
 from dynq_basicsr.quantization.cost import NetworkCost
 from dynq_basicsr.quantization.usage import BitUsage
 
-COST = NetworkCost(layer_macs={'a': 10.0, 'b': 100.0}, weight_bits=4, float_macs=7.0, elementwise=3.0)
 BOXES = [(0, 0, 10, 10), (0, 10, 10, 40), (10, 0, 20, 40)]  # 100, 300 and 400 pixels
+
+
+def cost():
+    return NetworkCost({'a': 10.0, 'b': 100.0}, {'a': 4, 'b': 6}, float_macs=7.0, elementwise=3.0)
 
 
 @pytest.fixture
 def usage():
-    used = BitUsage(COST, BOXES, 20, 40)
+    used = BitUsage(cost(), BOXES, 20, 40)
     used.add([2], BitTrace({'a': torch.tensor([8.0]), 'b': 6}))
     used.add(
         [0, 1], BitTrace({'a': torch.tensor([2.0, 3.0]), 'b': torch.tensor([4.0, 5.0], requires_grad=True).detach()})
@@ -42,20 +45,28 @@ def test_layer_bits_are_weighted_by_area(usage):
 
 def test_bitops_are_the_sum_over_patches_and_layers(usage):
     by_hand = sum(
-        area * 2 * (10 * 4 * a + 100 * 4 * b) for area, a, b in zip((100, 300, 400), (2, 3, 8), (4, 5, 6), strict=True)
+        area * 2 * (10 * 4 * a + 100 * 6 * b) for area, a, b in zip((100, 300, 400), (2, 3, 8), (4, 5, 6), strict=True)
     )
     assert usage.bitops() == (pytest.approx(by_hand), pytest.approx(800 * (2 * 7 + 3) * 1024))
     assert usage.bitops(80)[0] == pytest.approx(by_hand / 10)
 
 
+def test_static_layers_count_in_operations_and_in_no_mean(usage):
+    usage.cost.layer_macs['head'], usage.cost.weight_bits['head'] = 20.0, 8
+    fab, layer_bits, (before, _) = usage.fab(), usage.layer_bits, usage.bitops()
+    usage.add([0], BitTrace({'a': torch.tensor([2.0]), 'b': 4}, {'head': 8}))
+    assert (usage.fab(), usage.layer_bits) == (fab, layer_bits)
+    assert usage.bitops()[0] == pytest.approx(before - 800 * 2 * 20 * (1024 - 8 * 8))
+
+
 def test_a_float_network_counts_32_bits():
-    usage = BitUsage(NetworkCost({}, 32, 5.0, 0.0), BOXES, 20, 40)
+    usage = BitUsage(NetworkCost({}, {}, 5.0, 0.0), BOXES, 20, 40)
     assert usage.fab() == usage.fab('area') == 32
     assert usage.layer_bits == {}
     assert usage.bitops(10) == (0, 10 * 2 * 5 * 1024)
 
 
 def test_a_patch_that_never_ran_shows():
-    usage = BitUsage(COST, BOXES, 20, 40)
+    usage = BitUsage(cost(), BOXES, 20, 40)
     usage.add([0, 1], BitTrace({'a': torch.tensor([2.0, 3.0])}))
     assert torch.tensor(usage.fab()).isnan()

@@ -1,0 +1,85 @@
+"""Which layers of a backbone are quantized, and how: its profile, or what stands in for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from dynq_basicsr.archs.arch_options import size_multiple
+from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
+from dynq_basicsr.quantization.options import QuantizationOptions
+from dynq_basicsr.quantization.selection import end_layers, generic_layers, select_layers
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Names of layers by what becomes of them, in module order; all others stay float.
+
+    Attributes:
+        rule: Where the plan comes from, for the log.
+        adaptive: The policy decides their activation bits.
+        static: Layers of the body at the base bits.
+        ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
+        features: Layers whose blocks the feature loss compares, the same in both scopes.
+    """
+
+    rule: str
+    adaptive: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    @property
+    def quantized(self) -> tuple[str, ...]:
+        """All quantized layers."""
+        return (*self.adaptive, *self.static, *self.ends)
+
+
+def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions) -> LayerPlan:
+    """Choose layers by the patterns of the option file, else the profile, else a generic rule; then leave out.
+
+    Without a profile, scope ``full`` takes every other convolution at the input's resolution or above as an end.
+
+    Args:
+        net: The float network.
+        backbone: Its options, ``type`` included.
+        options: The ``quantization`` section.
+
+    Raises:
+        DynqError: If a pattern matches nothing, or no rule fits.
+    """
+    if not options.enabled:
+        return LayerPlan('quantization is off')
+    profile = PROFILES.get(backbone['type'].removesuffix('_basicsr'))
+    full = options.scope == 'full'
+    if profile and not options.layers:
+        layers, rule = _by_profile(net, profile, full), f'profile of {backbone["type"]}'
+    else:
+        in_channels = backbone.get('num_in_ch', backbone.get('in_chans', 3))
+        if options.layers:
+            names, rule = select_layers(net, options.layers), 'patterns of the option file'
+        else:
+            names = generic_layers(net, in_channels)
+            rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
+        layers = {'adaptive': names, 'features': names}
+        if full:
+            layers['ends'] = end_layers(net, in_channels, names, size_multiple(backbone))
+            rule += '; ends: every other convolution at the input resolution or above'
+    dropped = set(select_layers(net, options.exclude))
+    kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
+    return LayerPlan(rule, **kept)
+
+
+def _by_profile(net: nn.Module, profile: BackboneProfile, full: bool) -> dict[str, list[str]]:
+    body = select_layers(net, profile.body)
+    ends = select_layers(net, profile.ends) or [body[0], body[-1]]
+    adaptive = select_layers(net, (*profile.body, *(profile.full if full else ())))
+    features = select_layers(net, profile.features or profile.body)
+    return {
+        'adaptive': [name for name in adaptive if name not in ends],
+        'static': select_layers(net, profile.static),
+        'ends': ends if full else [],
+        'features': [name for name in features if name not in ends],
+    }

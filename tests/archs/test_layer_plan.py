@@ -1,0 +1,140 @@
+"""Which layers are quantized in either scope, against what a reader of the architectures would say."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.selection import feature_taps
+
+FULL = {'weight': {'bits': 4}, 'activation': {'bits': 4}, 'scope': 'full'}
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
+RIDNET = {'type': 'RIDNet', 'in_channels': 3, 'mid_channels': 16, 'out_channels': 3, 'num_block': 1}
+# the ends, and what adapts in scope full but not in scope body
+OUTSIDE_THE_BLOCKS = {
+    'EDSR': (['conv_first', 'upsample.0', 'upsample.2', 'conv_last'], ['conv_after_body']),
+    'MSRResNet': (['conv_first', 'upconv1', 'conv_hr', 'conv_last'], []),
+    'SRResNetBN': (['head', 'up.0', 'tail'], ['body_conv']),
+    'RDN': (['SFENet1', 'SFENet2', 'UPNet.0', 'UPNet.2'], []),
+    'RCAN': (['conv_first', 'upsample.0', 'conv_last'], ['body.0.conv', 'body.1.conv', 'conv_after_body']),
+    'RRDBNet': (['conv_first', 'conv_up1', 'conv_up2', 'conv_hr', 'conv_last'], ['conv_body']),
+    'SwinIR': (['conv_first', 'upsample.0'], ['layers.0.conv', 'layers.1.conv', 'conv_after_body']),
+    'SRVGGNetCompact': (['body.0', 'body.10'], []),
+}
+BLOCKS = {
+    **dict.fromkeys(('EDSR', 'SRResNetBN', 'RCAN', 'RRDBNet'), ['body.0', 'body.1']),
+    'MSRResNet': ['body.0', 'body.1', 'body.2'],
+    'RDN': ['RDBs.0', 'RDBs.1'],
+    'SwinIR': ['layers.0', 'layers.1'],
+    'SRVGGNetCompact': ['body.2', 'body.4', 'body.6', 'body.8'],
+}
+
+
+def test_scope_full_adds_ends_and_what_lies_outside_the_blocks(kind, quantized):
+    body, full = quantized(kind).plan, quantized(kind, FULL).plan
+    ends, between = OUTSIDE_THE_BLOCKS[kind]
+    assert list(full.ends) == ends and body.ends == ()
+    assert sorted(set(full.adaptive) - set(body.adaptive)) == sorted(between)
+    assert set(body.adaptive) <= set(full.adaptive) and body.static == full.static
+
+
+def test_scope_full_leaves_attention_alone_float(kind, quantized):
+    net = quantized(kind, FULL)
+    floating = [
+        name
+        for name, m in net.backbone.named_modules()
+        if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)
+    ]
+    assert all('attention' in name or '.attn.' in name for name in floating)
+    assert bool(floating) == (kind in ('RCAN', 'SwinIR'))
+
+
+def test_only_adaptive_layers_are_numbered(kind, section, quantized):
+    net = quantized(kind, section)
+    indices = {layer.name: layer.index for layer in net.quant_layers()}
+    assert [indices.pop(name) for name in net.plan.adaptive] == list(range(len(net.policy.layer_factors)))
+    assert set(indices) == {*net.plan.static, *net.plan.ends} and set(indices.values()) <= {None}
+
+
+def test_features_are_those_of_the_same_blocks_in_both_scopes(kind, section, quantized):
+    assert feature_taps(quantized(kind, section).plan.features) == BLOCKS[kind]
+
+
+def test_local_fusion_of_rdn_keeps_the_base_bits(quantized):
+    net = quantized('RDN')
+    assert net.plan.static == ('RDBs.0.LFF', 'RDBs.1.LFF')
+    assert {'GFF.0', 'GFF.1', 'RDBs.1.convs.1.conv.0'} <= set(net.plan.adaptive)
+    assert {layer.options.activation.bits for layer in net.quant_layers() if layer.index is None} == {4}
+
+
+@pytest.mark.parametrize('upsampler, convolutions', [
+    ('pixelshuffle', ['conv_before_upsample.0', 'upsample.0', 'upsample.2', 'conv_last']),
+    ('nearest+conv', ['conv_before_upsample.0', 'conv_up1', 'conv_up2', 'conv_hr', 'conv_last']),
+    ('pixelshuffledirect', ['upsample.0']),
+])  # fmt: skip
+def test_every_upsampler_of_swinir(upsampler, convolutions):
+    backbone = {
+        'type': 'SwinIR', 'upscale': 4, 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_heads': [2],
+        'embed_dim': 8, 'upsampler': upsampler, 'resi_connection': '3conv',
+    }  # fmt: skip
+    plan = QuantizedSR(backbone, FULL).plan
+    assert list(plan.ends) == ['conv_first', *convolutions]
+    assert {'layers.0.conv.0', 'layers.0.conv.4', 'conv_after_body.2'} <= set(plan.adaptive)
+
+
+def test_exclusions_apply_to_every_kind():
+    plan = QuantizedSR(EDSR, {**FULL, 'exclude': ['conv_last', 'conv_after_body', 'body.0']}).plan
+    assert plan.adaptive == ('body.1.conv1', 'body.1.conv2') == plan.features
+    assert plan.ends == ('conv_first', 'upsample.0')
+
+
+@pytest.mark.parametrize('bits, ends', [((4, 6), (8, 8)), ((4, 32), (8, 32)), ((32, 6), (32, 8)), ((2, 2), (8, 8))])
+def test_ends_have_8_bits_where_the_body_is_not_float(bits, ends, images):
+    weight, activation = bits
+    section = {'weight': {'bits': weight}, 'activation': {'bits': activation, 'bits_range': [2, 7]}, 'scope': 'full'}
+    net = QuantizedSR(EDSR, section)
+    for layer in net.quant_layers():
+        expected = ends if layer.name in ('conv_first', 'upsample.0', 'conv_last') else bits
+        assert (layer.options.weight.bits, layer.options.activation.bits) == expected
+    calibration = Calibration(net)
+    calibration.observe(images)
+    calibration.finish()
+    with torch.no_grad():
+        assert net(images).isfinite().all()
+
+
+def test_patterns_in_scope_full_make_every_other_convolution_an_end():
+    plan = QuantizedSR(EDSR, {**FULL, 'layers': ['body.0']}).plan
+    assert plan.adaptive == plan.features == ('body.0.conv1', 'body.0.conv2')
+    assert plan.ends == ('conv_first', 'body.1.conv1', 'body.1.conv2', 'conv_after_body', 'upsample.0', 'conv_last')
+
+
+def test_patterns_of_a_transformer_whose_window_does_not_divide_the_probe():
+    backbone = {'type': 'SwinIR', 'upscale': 2, 'img_size': 14, 'window_size': 7, 'depths': [2], 'num_heads': [2],
+                'embed_dim': 8, 'upsampler': 'pixelshuffledirect'}  # fmt: skip
+    plan = QuantizedSR(backbone, {**FULL, 'layers': ['Mlp']}).plan
+    assert plan.ends == ('conv_first', 'layers.0.conv', 'conv_after_body', 'upsample.0') and len(plan.adaptive) == 4
+
+
+def test_the_generic_rule_in_scope_full(log_lines):
+    plan = QuantizedSR(RIDNET, FULL).plan
+    assert {'head', 'tail'} <= set(plan.ends) and len(plan.adaptive) >= 4 and not set(plan.ends) & set(plan.adaptive)
+    assert not any('.conv_du' in name or 'ca.' in name for name in plan.quantized)
+    assert QuantizedSR(RIDNET, {**FULL, 'scope': 'body'}).plan.adaptive == plan.adaptive
+    assert any('generic rule' in line and 'every other convolution' in line for line in log_lines)
+
+
+def test_the_log_tells_static_layers_and_ends(log_lines, quantized):
+    quantized('RDN', FULL)
+    line = next(line for line in log_lines if 'layers quantized' in line)
+    for words in ('6 layers quantized (profile of RDN)', '2 layers keep these bits: RDBs.0.LFF, RDBs.1.LFF',
+                  '4 ends with 8-bit weights and activations of 8 bits: SFENet1', '0 layers stay float'):  # fmt: skip
+        assert words in line
+
+
+def test_an_unknown_scope_is_named():
+    with pytest.raises(DynqError, match=r"quantization\.scope: must be one of body, full, not 'all'"):
+        QuantizedSR(EDSR, {**FULL, 'scope': 'all'})

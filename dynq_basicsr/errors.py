@@ -44,6 +44,23 @@ def check_keys(section: str, given: Mapping | None, known: Iterable[str]) -> Non
             raise DynqError(f'{section}: unknown option {key!r}.{nearest(key, known) or f" Known: {known}."}')
 
 
+def check_choice(section: str, value: object, choices: Iterable[str]) -> str:
+    """Return the value, or refuse what is none of the choices.
+
+    Args:
+        section: Where it stands in the option file, as ``'train.precision'``.
+        value: What stands there.
+        choices: What may stand there.
+
+    Raises:
+        DynqError: Names the option, the value and the choices.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise DynqError(f'{section}: must be one of {", ".join(choices)}, not {value!r}.')
+    return value
+
+
 def check_number(section: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
     """Refuse what is no number, or none within its bounds.
 

@@ -74,7 +74,7 @@ def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
     import torch
     from basicsr.archs import build_network
 
-    from dynq_basicsr.models.precision import Bfloat16Products
+    from dynq_basicsr.models.precision import Products
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -83,7 +83,6 @@ def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
     patches = torch.rand(2, 3, 96, 96).contiguous(memory_format=torch.channels_last)
     costs = {}
     with torch.no_grad():
-        for label, products in (('', None), (' in bfloat16', Bfloat16Products)):
 
             def forward(products=products) -> None:
                 with products() if products else torch.no_grad():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dynq_basicsr.errors import DynqError, check_keys, nearest
+from dynq_basicsr.errors import DynqError, check_choice, check_keys, nearest
 
 
 def test_nearest_names_close_candidates():
@@ -41,3 +41,10 @@ def test_check_keys_lists_everything_known_when_nothing_is_near():
 def test_check_keys_refuses_what_is_no_mapping(given):
     with pytest.raises(DynqError, match=r'^train\.lr: expected a mapping of options'):
         check_keys('train.lr', given, ['weight'])
+
+
+@pytest.mark.parametrize('value', ['sum', None, 1, ['mean']])
+def test_check_choice_names_section_value_and_choices(value):
+    assert check_choice('train.form', 'mean', ['mean', 'max']) == 'mean'
+    with pytest.raises(DynqError, match=r'^train\.form: must be one of mean, max, not'):
+        check_choice('train.form', value, ['mean', 'max'])

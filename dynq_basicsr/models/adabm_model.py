@@ -15,7 +15,7 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.adabm_options import AdaBMOptions
 from dynq_basicsr.models.calibration import Calibration
-from dynq_basicsr.models.feature_matching import FeatureTaps, structure_loss
+from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
 from dynq_basicsr.models.precision import products_in
 from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
@@ -128,7 +128,8 @@ class AdaBMModel(QuantizedModel):
     def _calibrate(self, current_iter: int) -> None:
         if self.calibration is None:
             self.network.calibrated.fill_(False)
-            self.calibration = Calibration(self.network, self.recipe.bit_aware_clipping, self.recipe.clipping_norm)
+            recipe = self.recipe
+            self.calibration = Calibration(self.network, recipe.bit_aware_clipping, recipe.clipping_norm, recipe.ranges)
         self.calibration.observe(self.lq)
         if current_iter == self.recipe.calibration_iter:
             self.calibration.finish()
@@ -165,7 +166,7 @@ class AdaBMModel(QuantizedModel):
         )
         bits = layer_bits.mean()
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
-        losses['l_skt'] = weights.feature * structure_loss(student, teacher)
+        losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](student, teacher)
         if stage == 'mapping':
             goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
             losses['l_bit'] = weights.bit * (bits - goal).clamp(min=0)

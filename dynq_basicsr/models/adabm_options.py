@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from dynq_basicsr.errors import DynqError, check_keys, check_number
+from dynq_basicsr.errors import DynqError, check_choice, check_keys, check_number
+from dynq_basicsr.models.feature_matching import FEATURE_LOSSES
+from dynq_basicsr.quantization.range_rules import ACTIVATION_RULES, WEIGHT_RULES, RangeRules
 
 STAGES = ('weight', 'activation', 'mapping')
-PRECISIONS = ('auto', 'float32', 'bfloat16')
+_COUNTS = ('total_iter', 'calibration_iter', 'stage_iter')
+_BOUNDS = {'lr_decay': (0, 1), 'clipping_norm': (0.1, 10), 'percentile': (0, 49), 'density_mass': (0, 0.5)}
+_CHOICES = {
+    'precision': ('auto', 'float32', 'bfloat16'),
+    'weight_range': WEIGHT_RULES,
+    'activation_range': ACTIVATION_RULES,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,10 @@ class LearningRates:
     layer: float = 0.01
     image: float = 0.1
 
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            check_number(f'train.lr.{item.name}', getattr(self, item.name), 0)
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -37,12 +49,21 @@ class LossWeights:
         feature: Distance of normalized features (L_skt).
         bit: Mean bits above ``target_bits``; in the mapping stage only.
         target_bits: Where the bit loss begins; None: the base bits.
+        feature_form: What ``feature`` compares: ``direction`` (AdaBM) or ``attention`` maps (PTQ4SR).
     """
 
     pixel: float = 1.0
     feature: float = 10.0
     bit: float = 50.0
     target_bits: float | None = None
+    feature_form: str = 'direction'
+
+    def __post_init__(self) -> None:
+        for key in ('pixel', 'feature', 'bit'):
+            check_number(f'train.loss.{key}', getattr(self, key), 0)
+        check_choice('train.loss.feature_form', self.feature_form, FEATURE_LOSSES)
+        if self.target_bits is not None:
+            check_number('train.loss.target_bits', self.target_bits, 0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,8 @@ class AdaBMOptions:
         lr: Learning rates.
         lr_decay: Factor after each epoch of a stage.
         loss: Loss weights.
+        ranges: How calibration sets ranges; its keys stand in ``train`` itself. Weight ranges always, activation ranges
+            where bit-aware clipping is off.
         bit_aware_clipping: Search the clipping of each layer for its bits (BaC).
         clipping_norm: Exponent of the error that this search minimises: 2 as in the paper, 1 against outliers.
         precision: Of convolutions while fine-tuning: float32, bfloat16, or auto (bfloat16 where the CPU or GPU computes
@@ -70,6 +93,7 @@ class AdaBMOptions:
     lr: LearningRates = field(default_factory=LearningRates)
     lr_decay: float = 0.9
     loss: LossWeights = field(default_factory=LossWeights)
+    ranges: RangeRules = field(default_factory=RangeRules)
     bit_aware_clipping: bool = True
     clipping_norm: float = 2.0
     precision: str = 'auto'
@@ -82,35 +106,28 @@ class AdaBMOptions:
             DynqError: Names the key that is unknown or holds an impossible value.
         """
         given = dict(train)
-        check_keys('train', given, [item.name for item in fields(cls)] + ['warmup_iter'])
+        rules = [item.name for item in fields(RangeRules)]
+        own = [item.name for item in fields(cls) if item.name != 'ranges']
+        check_keys('train', given, [*own, *rules, 'warmup_iter'])
         given.pop('warmup_iter', None)
         if 'total_iter' not in given:
             raise DynqError('train.total_iter: missing; give the iterations of calibration and fine-tuning together.')
+        _check_values(given)
         for key, part in (('lr', LearningRates), ('loss', LossWeights)):
-            values = given.get(key)
-            check_keys(f'train.{key}', values, [item.name for item in fields(part)])
-            given[key] = part(**(values or {}))
-            for item in fields(part):
-                value = getattr(given[key], item.name)
-                if item.name != 'target_bits' or value is not None:
-                    check_number(f'train.{key}.{item.name}', value, 0)
-        stages = given.setdefault('stages', STAGES)
-        if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
-            raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
-        given['stages'] = tuple(stages)
-        for key in ('total_iter', 'calibration_iter', 'stage_iter'):
-            check_number(f'train.{key}', given.get(key, 1), 1, whole=True)
-        check_number('train.lr_decay', given.get('lr_decay', 1), 0, 1)
-        check_number('train.clipping_norm', given.get('clipping_norm', 1), 0.1, 10)
-        if given.get('precision', 'auto') not in PRECISIONS:
-            raise DynqError(f'train.precision: must be one of {", ".join(PRECISIONS)}, not {given["precision"]!r}.')
-        if not isinstance(given.get('bit_aware_clipping', True), bool):
-            raise DynqError(f'train.bit_aware_clipping: must be true or false, not {given["bit_aware_clipping"]!r}.')
+            check_keys(f'train.{key}', given.get(key), [item.name for item in fields(part)])
+            given[key] = part(**(given.get(key) or {}))
+        given['stages'] = tuple(given.get('stages', STAGES))
+        given['ranges'] = RangeRules(**{key: given.pop(key) for key in rules if key in given})
         options = cls(**given)
         if options.total_iter < options.calibration_iter:
             raise DynqError(
                 f'train.total_iter: {options.total_iter} iterations are fewer than the {options.calibration_iter} of '
                 'calibration_iter.'
+            )
+        if options.bit_aware_clipping and options.ranges.activation_range != 'minmax':
+            raise DynqError(
+                f'train.activation_range: {options.ranges.activation_range!r} has no effect with bit-aware clipping, '
+                'which searches between minimum and maximum; set train.bit_aware_clipping to false.'
             )
         return options
 
@@ -134,3 +151,18 @@ class AdaBMOptions:
 
     def _epoch(self, iteration: int) -> int:
         return (iteration - self.calibration_iter - 1) // self.stage_iter
+
+
+def _check_values(given: Mapping) -> None:
+    """Check the values that stand in ``train`` itself."""
+    for key in _COUNTS:
+        check_number(f'train.{key}', given.get(key, 1), 1, whole=True)
+    for key, bounds in _BOUNDS.items():
+        check_number(f'train.{key}', given.get(key, bounds[0]), *bounds)
+    for key, choices in _CHOICES.items():
+        check_choice(f'train.{key}', given.get(key, choices[0]), choices)
+    stages = given.get('stages', STAGES)
+    if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
+        raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
+    if not isinstance(given.get('bit_aware_clipping', True), bool):
+        raise DynqError(f'train.bit_aware_clipping: must be true or false, not {given["bit_aware_clipping"]!r}.')

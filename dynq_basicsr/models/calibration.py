@@ -14,7 +14,8 @@ from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.policies.image_layer import ImageLayerPolicy
 from dynq_basicsr.quantization.observers import InputObserver, observing
 from dynq_basicsr.quantization.options import FLOAT_BITS
-from dynq_basicsr.quantization.searches import search_clipping, search_weight_range
+from dynq_basicsr.quantization.range_rules import RangeRules
+from dynq_basicsr.quantization.searches import search_clipping
 
 
 class Calibration:
@@ -22,12 +23,19 @@ class Calibration:
 
     Args:
         net: The network to calibrate.
-        bit_aware_clipping: Search each layer's clipping for its bits; otherwise keep minimum and maximum.
+        bit_aware_clipping: Search each layer's clipping for its bits; otherwise ``rules`` set it.
         clipping_norm: See ``search_clipping``.
+        rules: How weight ranges, and activation ranges without that search, are set; None: OMSE, and min-max.
     """
 
-    def __init__(self, net: QuantizedSR, bit_aware_clipping: bool = True, clipping_norm: float = 2.0) -> None:
-        self.net = net
+    def __init__(
+        self,
+        net: QuantizedSR,
+        bit_aware_clipping: bool = True,
+        clipping_norm: float = 2.0,
+        rules: RangeRules | None = None,
+    ) -> None:
+        self.net, self.rules = net, rules or RangeRules()
         self.bit_aware_clipping, self.clipping_norm = bit_aware_clipping, clipping_norm
         self.layers = net.quant_layers()
         self.observers = [InputObserver() for _ in self.layers]
@@ -42,7 +50,7 @@ class Calibration:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Set weight ranges (OMSE), both bit maps, and activation ranges (min-max, bit-aware clipping).
+        """Set weight ranges, both bit maps, and activation ranges (bit-aware clipping, or by rule).
 
         Raises:
             DynqError: If a layer saw NaN or infinity, or no batch was observed.
@@ -66,8 +74,7 @@ class Calibration:
         layer_bits = self._layer_bits(policy)
         for layer, observer in zip(self.layers, self.observers, strict=True):
             if options.weight.bits != FLOAT_BITS:
-                weight = layer.options.weight
-                layer.weight_range.set(search_weight_range(layer.weight, weight.bits, weight.per_channel, weight.grid))
+                layer.weight_range.set(self.rules.weight_bound(layer.weight, layer.options.weight))
             # the ends keep minimum and maximum, as in the published code: eight bits leave nothing to trade
             clipped = self.bit_aware_clipping and layer.name not in self.net.plan.ends
             if clipped and options.activation.bits != FLOAT_BITS:
@@ -76,7 +83,7 @@ class Calibration:
                     *search_clipping(observer, bits, options.activation.grid, self.clipping_norm)
                 )
             else:
-                layer.activation_range.set(observer.lower, observer.upper)
+                layer.activation_range.set(*self.rules.activation_bounds(observer))
         self.net.calibrated.fill_(True)
         self._log(layer_bits)
 

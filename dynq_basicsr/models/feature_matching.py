@@ -1,8 +1,8 @@
-"""AdaBM's feature loss: block outputs of student and teacher, compared in direction."""
+"""Feature losses: block outputs of student and teacher, compared in direction (AdaBM) or as attention maps (PTQ4SR)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -61,12 +61,48 @@ def structure_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tens
     Raises:
         DynqError: If there is no feature.
     """
+    return _mean_over_taps(lambda *pair: _Distance.apply(*pair).mean(), student, teacher)
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Mean squared error between attention maps of unit norm, mean over taps (PTQ4SR's pixel-aware calibration).
+
+    The map of an image holds, at each place, the mean over channels of the squared features. It has a gradient, as in
+    the paper; the published code detaches it. A mean over places makes it small: at most 2 / (H W).
+
+    Args:
+        student: Features of the quantized network, each (N, C, H, W), or (N, L, C) tokens.
+        teacher: Features of the float network, of the same shapes.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        DynqError: If there is no feature.
+    """
+    return _mean_over_taps(
+        lambda ours, theirs: nn.functional.mse_loss(_attention_map(ours), _attention_map(theirs)), student, teacher
+    )
+
+
+FEATURE_LOSSES = {'direction': structure_loss, 'attention': attention_loss}
+
+
+def _mean_over_taps(
+    loss: Callable[[Tensor, Tensor], Tensor], student: Sequence[Tensor], teacher: Sequence[Tensor]
+) -> Tensor:
     if not student:
         raise DynqError(
             'No block that holds quantized layers ran as a module, so there are no features to match; name layers of '
             'other blocks in network_g.quantization.layers.'
         )
-    return torch.stack([_Distance.apply(*pair).mean() for pair in zip(student, teacher, strict=True)]).mean()
+    return torch.stack([loss(*pair) for pair in zip(student, teacher, strict=True)]).mean()
+
+
+def _attention_map(feature: Tensor) -> Tensor:
+    """(N, places), each row of unit norm. Of the features, autograd keeps what it holds anyway: the rest is maps."""
+    squares = feature.square().mean(dim=1 if feature.dim() == 4 else -1)
+    return nn.functional.normalize(squares.flatten(1), eps=1e-12)
 
 
 class _Distance(torch.autograd.Function):

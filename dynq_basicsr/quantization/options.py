@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from dynq_basicsr.errors import DynqError, check_keys
+from dynq_basicsr.errors import DynqError, check_choice, check_keys
 from dynq_basicsr.quantization.fake_quantize import GRIDS
 
 FLOAT_BITS = 32
@@ -25,12 +25,6 @@ def check_bits(section: str, bits: object) -> int:
     return bits
 
 
-def _check_choice(section: str, value: object, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise DynqError(f'{section}: must be one of {", ".join(choices)}, not {value!r}.')
-    return value
-
-
 @dataclass(frozen=True)
 class WeightOptions:
     """How weights are quantized: bits (2..8, 32: float), granularity ``tensor`` or ``channel``, grid."""
@@ -41,8 +35,8 @@ class WeightOptions:
 
     def __post_init__(self) -> None:
         check_bits('quantization.weight.bits', self.bits)
-        _check_choice('quantization.weight.granularity', self.granularity, ('tensor', 'channel'))
-        _check_choice('quantization.weight.grid', self.grid, GRIDS)
+        check_choice('quantization.weight.granularity', self.granularity, ('tensor', 'channel'))
+        check_choice('quantization.weight.grid', self.grid, GRIDS)
 
     @property
     def per_channel(self) -> bool:
@@ -68,7 +62,7 @@ class ActivationOptions:
             raise DynqError(
                 f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.'
             )
-        _check_choice(f'{section}.grid', self.grid, GRIDS)
+        check_choice(f'{section}.grid', self.grid, GRIDS)
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class QuantizationOptions:
     scope: str = 'body'
 
     def __post_init__(self) -> None:
-        _check_choice('quantization.scope', self.scope, SCOPES)
+        check_choice('quantization.scope', self.scope, SCOPES)
 
     @property
     def enabled(self) -> bool:

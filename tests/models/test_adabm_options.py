@@ -4,6 +4,7 @@ import pytest
 
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.adabm_options import AdaBMOptions, LearningRates, LossWeights
+from dynq_basicsr.quantization.range_rules import RangeRules
 
 
 def options(**changes):
@@ -16,6 +17,13 @@ def test_defaults_are_those_of_the_paper_where_it_has_any():
     assert recipe.stages == ('weight', 'activation', 'mapping') and recipe.bit_aware_clipping
     assert recipe.loss == LossWeights(1, 10, 50, None)
     assert (recipe.lr.layer, recipe.lr.image) == (0.01, 0.1)
+
+
+def test_ranges_are_read():
+    assert options().ranges == RangeRules()
+    given = {'weight_range': 'percentile', 'activation_range': 'density', 'percentile': 2, 'density_mass': 1e-5}
+    assert options(**given, bit_aware_clipping=False).ranges == RangeRules(**given)
+    assert options(loss={'feature_form': 'attention'}).loss.feature_form == 'attention'
 
 
 def test_parts_are_read():
@@ -92,6 +100,16 @@ def test_each_bad_value_is_named(changes, named):
     ({'stages': 3}, r'train\.stages'),
     ({'stages': [['weight']]}, r'train\.stages'),
     ({'bit_aware_clipping': 'off please'}, r'train\.bit_aware_clipping'),
+    ({'weight_range': 'mse'}, r"train\.weight_range: must be one of omse, minmax, percentile, not 'mse'"),
+    ({'activation_range': 'omse'}, r"train\.activation_range: must be one of minmax, percentile, density, not 'omse'"),
+    ({'activation_range': ['density']}, r'train\.activation_range: must be one of'),
+    ({'percentile': 50}, r'train\.percentile: must be a number from 0 to 49, not 50'),
+    ({'percentile': None}, r'train\.percentile'),
+    ({'density_mass': 1}, r'train\.density_mass: must be a number from 0 to 0\.5, not 1'),
+    ({'density': 1}, r"train: unknown option 'density'.*'density_mass'"),
+    ({'loss': {'feature_form': 'map'}}, r"train\.loss\.feature_form: must be one of direction, attention, not 'map'"),
+    ({'ranges': {}}, r"train: unknown option 'ranges'"),
+    ({'activation_range': 'density'}, r'train\.activation_range: .*set train\.bit_aware_clipping to false'),
     ({'total_iter': True}, r'train\.total_iter'),
 ])  # fmt: skip
 def test_values_of_the_wrong_kind_are_named(changes, named):

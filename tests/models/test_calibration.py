@@ -10,6 +10,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation
+from dynq_basicsr.quantization.range_rules import RangeRules
 from dynq_basicsr.quantization.searches import CLIP_RATIOS, search_clipping, search_weight_range
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
@@ -59,6 +60,35 @@ def test_without_clipping_ranges_are_minimum_and_maximum(batches, inputs_of):
             min(0, seen[layer.name].min().item()), rel=1e-5, abs=1e-7
         )
         assert layer.activation_range.upper.item() == pytest.approx(seen[layer.name].max().item(), rel=1e-5)
+
+
+def test_rules_set_weight_and_activation_ranges(batches, inputs_of):
+    """Each rule against the data itself; without bit-aware clipping, for any policy."""
+    seen = inputs_of(batches(4))
+    section = {'weight': {'bits': 4, 'granularity': 'channel'}, 'activation': {'bits': 4}}
+    for rule in ('minmax', 'percentile'):
+        rules = RangeRules(weight_range=rule, activation_range=rule, percentile=2)
+        net = calibrate(build({'type': 'Fixed'}, section), batches(4), bit_aware_clipping=False, rules=rules)
+        percent = 2 if rule == 'percentile' else 0
+        for layer in net.quant_layers():
+            x = seen[layer.name].flatten().numpy()
+            low, high = np.percentile(x, [percent, 100 - percent])
+            step = 4 * float(np.abs(x).max()) / 8192 if percent else 1e-6
+            assert layer.activation_range.lower.item() == pytest.approx(min(0, low), rel=1e-5, abs=step)
+            assert layer.activation_range.upper.item() == pytest.approx(high, rel=1e-5, abs=step)
+            expected = np.percentile(layer.weight.detach().abs().flatten(1).numpy(), 100 - 2 * percent, axis=1)
+            assert layer.weight_range.upper.flatten().tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+def test_density_lies_within_minimum_and_maximum_and_cuts_its_mass(batches, inputs_of):
+    seen = inputs_of(batches(4))
+    rules = RangeRules(activation_range='density', density_mass=0.01)
+    net = calibrate(build({'type': 'Fixed'}), batches(4), bit_aware_clipping=False, rules=rules)
+    for layer in net.quant_layers():
+        x, bounds = seen[layer.name].double(), layer.activation_range
+        step = 4 * x.abs().max() / 8192
+        cut = ((x < bounds.lower - step) | (x > bounds.upper + step)).double().mean()
+        assert cut <= 0.01 and bounds.upper < x.max()
 
 
 def test_sensitivities_set_the_layer_map(batches, inputs_of):

@@ -1,11 +1,11 @@
-"""The structure loss against its formula, and taps that leave nothing behind."""
+"""Both feature losses against their formulas, and taps that leave nothing behind."""
 
 import pytest
 import torch
 from torch import nn
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.feature_matching import FeatureTaps, structure_loss
+from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps, attention_loss, structure_loss
 
 
 def random(*shape, seed, **more):
@@ -42,6 +42,52 @@ def test_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(lambda x: structure_loss([x], teacher), random(2, 2, 3, seed=8, requires_grad=True))
 
 
+def attention_reference(student, teacher):
+    """PTQ4SR: map = mean over channels of F^2, unit norm an image, mean squared error, mean over blocks."""
+
+    def unit_map(one):
+        one = one if one.dim() == 3 else one.T.unsqueeze(-1)  # tokens (L, C) to (C, L, 1)
+        squares = sum(channel * channel for channel in one) / len(one)
+        return squares / (squares * squares).sum() ** 0.5
+
+    taps = []
+    for ours, theirs in zip(student, teacher, strict=True):
+        images = [(unit_map(one) - unit_map(other)) ** 2 for one, other in zip(ours, theirs, strict=True)]
+        taps.append(sum(one.mean() for one in images) / len(images))
+    return sum(taps) / len(taps)
+
+
+def test_attention_equals_the_formula_and_so_does_its_gradient():
+    ours, again = ([one.requires_grad_() for one in features(0)] for _ in range(2))
+    loss, expected = attention_loss(ours, features(5)), attention_reference(again, features(5))
+    assert loss.item() == pytest.approx(expected.item()) and loss.item() > 0
+    loss.backward()
+    expected.backward()
+    for one, other in zip(ours, again, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+        assert one.grad.abs().max() > 0
+    teacher = [random(2, 2, 3, 2, seed=9)]
+    student = random(2, 2, 3, 2, seed=8, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: attention_loss([x], teacher), student)
+
+
+def test_attention_knows_places_but_neither_sign_nor_size():
+    same = features(0)
+    assert attention_loss(same, [-3 * one for one in same]).item() == pytest.approx(0, abs=1e-12)
+    here, there = torch.zeros(2, 1, 3, 4, 5)
+    here[..., 1, 1], there[..., 2, 2] = 1, 5
+    assert attention_loss([here], [there]).item() == pytest.approx(2 / 20)
+
+
+def test_attention_keeps_no_copy_of_a_feature():
+    x = random(2, 8, 5, 5, seed=1, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        attention_loss([x], [random(2, 8, 5, 5, seed=2)])
+    large = [one for one in kept if one.numel() >= x.numel()]
+    assert large and all(one.data_ptr() == x.data_ptr() for one in large)
+
+
 def test_every_image_counts_by_itself():
     student, teacher = features(0), features(5)
     alone = [structure_loss([o[i : i + 1] for o in student], [t[i : i + 1] for t in teacher]) for i in range(3)]
@@ -59,12 +105,14 @@ def test_extremes():
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
-def test_equal_and_dead_features_have_finite_gradients(memory_format):
+@pytest.mark.parametrize('form', FEATURE_LOSSES)
+def test_equal_and_dead_features_have_finite_gradients(memory_format, form):
+    feature_loss = FEATURE_LOSSES[form]
     x = torch.rand(2, 3, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
-    structure_loss([x], [x.detach().clone()]).backward()
+    feature_loss([x], [x.detach().clone()]).backward()
     assert x.grad.isfinite().all()
     dead = torch.zeros(2, 3, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
-    loss = structure_loss([dead], [torch.zeros(2, 3, 4, 4)])
+    loss = feature_loss([dead], [torch.zeros(2, 3, 4, 4)])
     loss.backward()
     assert loss.isfinite() and dead.grad.isfinite().all()
 
@@ -130,6 +178,7 @@ def test_members_stand_for_lists_and_the_first_tensor_for_tuples():
     assert len(features) == 3 and torch.equal(features[-1], result)
 
 
-def test_no_feature_at_all_is_an_error():
+@pytest.mark.parametrize('form', FEATURE_LOSSES)
+def test_no_feature_at_all_is_an_error(form):
     with pytest.raises(DynqError, match='no features to match'):
-        structure_loss([], [])
+        FEATURE_LOSSES[form]([], [])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dynq_basicsr.models import precision
-from dynq_basicsr.models.precision import Bfloat16Products, products_in
+from dynq_basicsr.models.precision import Products, products_in
 
 
 def integers(*shape, low, high, seed):
@@ -16,14 +16,14 @@ def integers(*shape, low, high, seed):
 def test_integers_are_exact_as_long_as_the_result_is():
     """8-bit integers times 2-bit integers; the sums stay below 256, which bfloat16 holds exactly."""
     x, weight = integers(2, 2, 6, 6, low=0, high=8, seed=0), integers(3, 2, 3, 3, low=-1, high=2, seed=1)
-    with Bfloat16Products():
+    with Products(torch.bfloat16):
         assert torch.equal(F.conv2d(x, weight, padding=1), torch.conv2d(x.double(), weight.double(), padding=1).float())
         assert torch.equal(F.linear(x[0, 0], weight[0, 0, :1].repeat(1, 2)), x[0, 0] @ weight[0, 0, :1].repeat(1, 2).T)
 
 
 def test_products_accumulate_in_float32():
     x, weight = torch.ones(1, 1000), torch.full((1, 1000), 1.0)
-    with Bfloat16Products():
+    with Products(torch.bfloat16):
         assert F.linear(x, weight).item() == 1000  # bfloat16 alone would stop at 256
 
 
@@ -32,7 +32,7 @@ def test_results_are_float32_and_near(layer, shape):
     torch.manual_seed(0)
     x = torch.randn(shape, requires_grad=True)
     expected = layer(x)
-    with Bfloat16Products():
+    with Products(torch.bfloat16):
         found = layer(x)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
@@ -43,7 +43,7 @@ def test_gradients_are_float32_and_near():
     torch.manual_seed(1)
     layer, x = nn.Conv2d(4, 4, 3), torch.randn(1, 4, 8, 8, requires_grad=True)
     expected = torch.autograd.grad(layer(x).square().sum(), (x, layer.weight, layer.bias))
-    with Bfloat16Products():
+    with Products(torch.bfloat16):
         loss = layer(x).square().sum()
     for one, other in zip(torch.autograd.grad(loss, (x, layer.weight, layer.bias)), expected, strict=True):
         assert one.dtype == torch.float32
@@ -54,7 +54,7 @@ def test_everything_else_stays_exact():
     x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(2))
     norm = nn.BatchNorm2d(4).eval()
     expected = norm(x) + x.square() / 3
-    with Bfloat16Products():
+    with Products(torch.bfloat16):
         assert torch.equal(norm(x) + x.square() / 3, expected)
 
 

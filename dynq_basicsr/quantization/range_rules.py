@@ -1,0 +1,122 @@
+"""Clipping ranges read off the data's distribution: minimum and maximum, percentiles, density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynq_basicsr.quantization.observers import InputObserver
+from dynq_basicsr.quantization.options import WeightOptions
+from dynq_basicsr.quantization.searches import search_weight_range
+
+WEIGHT_RULES = ('omse', 'minmax', 'percentile')
+ACTIVATION_RULES = ('minmax', 'percentile', 'density')
+DENSITY_BINS = 2048  # PTQ4SR's
+
+
+@dataclass(frozen=True)
+class RangeRules:
+    """Which rule sets the ranges, and its numbers.
+
+    Attributes:
+        weight_range: ``omse`` (least squared error), ``minmax`` or ``percentile``.
+        activation_range: ``minmax``, ``percentile`` or ``density`` (PTQ4SR's DBDC).
+        percentile: Percent of the values that ``percentile`` cuts off at each end.
+        density_mass: Fraction of the values that ``density`` cuts off at most.
+    """
+
+    weight_range: str = 'omse'
+    activation_range: str = 'minmax'
+    percentile: float = 1.0
+    density_mass: float = 1e-4
+
+    def weight_bound(self, weight: Tensor, options: WeightOptions) -> Tensor:
+        """Clipping bound of a weight (C_out, ...): scalar, or (C_out, 1, ...) per channel."""
+        if self.weight_range == 'omse':
+            return search_weight_range(weight, options.bits, options.per_channel, options.grid)
+        percent = self.percentile if self.weight_range == 'percentile' else 0
+        return weight_percentile(weight, percent, options.per_channel)
+
+    def activation_bounds(self, observer: InputObserver) -> tuple[float, float]:
+        """(lower, upper) of a layer's input."""
+        if self.activation_range == 'percentile':
+            return percentile_range(observer, self.percentile)
+        if self.activation_range == 'density':
+            return density_range(observer, self.density_mass)
+        return observer.lower, observer.upper
+
+
+@torch.no_grad()
+def weight_percentile(weight: Tensor, percent: float, per_channel: bool = False) -> Tensor:
+    """The bound that leaves out ``2 * percent`` percent of the magnitudes: ``percent`` at each end if ends are alike.
+
+    AdaBM's published code takes the signed quantile of the weights instead: the same for symmetric weights, but far too
+    small, even negative, for weights that are mostly negative.
+
+    Args:
+        weight: (C_out, ...).
+        percent: In [0, 50); 0 gives max |w|.
+        per_channel: One bound an output channel.
+
+    Returns:
+        Scalar, or (C_out, 1, ...).
+    """
+    rows = weight.abs().flatten(1) if per_channel else weight.abs().reshape(1, -1)
+    bounds = torch.quantile(rows, 1 - percent / 50, dim=1)
+    return bounds.view(-1, *[1] * (weight.dim() - 1)) if per_channel else bounds.squeeze(0)
+
+
+def percentile_range(observer: InputObserver, percent: float) -> tuple[float, float]:
+    """The percentiles ``percent`` and ``100 - percent`` of all calibration data, read off the histogram.
+
+    Args:
+        observer: What calibration saw of the layer's input.
+        percent: In [0, 50); 0 gives minimum and maximum.
+
+    Returns:
+        (lower, upper).
+    """
+    edges, below = _distribution(observer)
+    shares = np.array([percent, 100 - percent]) / 100
+    bounds = np.interp(shares * below[-1], below, edges).clip(observer.lower, observer.upper)
+    return float(bounds[0]), float(bounds[1])
+
+
+def density_range(observer: InputObserver, mass: float = 1e-4) -> tuple[float, float]:
+    """PTQ4SR's density-based dual clipping: cut where the data is thinnest.
+
+    Of a histogram of 2048 bins, the emptier one of the two end bins is dropped, again and again, until the next one
+    would bring the dropped values to more than ``mass``. PTQ4SR averages the bounds of batches; this takes the whole
+    calibration set at once.
+
+    Args:
+        observer: What calibration saw of the layer's input.
+        mass: Fraction of the values that may be cut off, in [0, 0.5].
+
+    Returns:
+        (lower, upper), edges of the bins that remain. Neither need be on its own side of zero.
+    """
+    edges, below = _distribution(observer)
+    bounds = np.linspace(observer.lower, observer.upper, DENSITY_BINS + 1)
+    # the observer's bins do not align with these: a bin that straddles an edge is shared out
+    inner = np.interp(bounds[1:-1], edges, below)
+    counts = np.diff(inner, prepend=0, append=below[-1]).tolist()
+    left, right, budget = 0, DENSITY_BINS - 1, mass * below[-1]
+    while left < right and min(counts[left], counts[right]) <= budget:
+        if counts[left] <= counts[right]:
+            budget -= counts[left]
+            left += 1
+        else:
+            budget -= counts[right]
+            right -= 1
+    return float(bounds[left]), float(bounds[right + 1])
+
+
+def _distribution(observer: InputObserver) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the observer's bins, and how many values lie below each."""
+    counts = observer.counts.numpy()
+    edges = np.linspace(-observer.limit, observer.limit, len(counts) + 1)
+    return edges, np.concatenate([[0], counts.cumsum()])

@@ -83,9 +83,10 @@ def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
     patches = torch.rand(2, 3, 96, 96).contiguous(memory_format=torch.channels_last)
     costs = {}
     with torch.no_grad():
+        for label, dtype in (('', None), (' in bfloat16', torch.bfloat16)):
 
-            def forward(products=products) -> None:
-                with products() if products else torch.no_grad():
+            def forward(dtype=dtype) -> None:
+                with Products(dtype):
                     net(patches)
 
             with net.floating():

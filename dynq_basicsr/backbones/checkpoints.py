@@ -120,8 +120,7 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
 def _with_defaults(description: Mapping) -> dict[str, object]:
     """The description of a checkpoint, completed by options that are younger than it."""
     section = description.get('quantization')
-    given = dict(section) if isinstance(section, Mapping) else {}
-    return {**description, 'quantization': asdict(QuantizationOptions()) | given}
+    return {**description, 'quantization': asdict(QuantizationOptions.from_dict(section))}
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.adabm_options import AdaBMOptions
+from dynq_basicsr.models.adabm_options import JOINT, AdaBMOptions
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
 from dynq_basicsr.models.precision import products_in
@@ -44,7 +44,12 @@ class AdaBMModel(QuantizedModel):
         """Refuse an option file that cannot work; ``train`` is AdaBM's."""
         super().check_options(opt)
         if opt['is_train']:
-            AdaBMOptions.from_dict(opt['train'])
+            patch_size = AdaBMOptions.from_dict(opt['train']).patch_size
+            given = opt['datasets']['train'].get('patch_size', patch_size)
+            if patch_size is not None and patch_size > given:
+                raise DynqError(
+                    f'train.patch_size: {patch_size} is more than datasets.train.patch_size, {given}; lower it.'
+                )
 
     def __init__(self, opt: dict) -> None:
         self.recipe = AdaBMOptions.from_dict(opt['train']) if opt['is_train'] else None
@@ -69,25 +74,13 @@ class AdaBMModel(QuantizedModel):
 
     def setup_optimizers(self) -> None:
         """One Adam a stage, one learning rate a kind of parameter; stages without parameters are left out."""
-        layers, rates, options = self.network.quant_layers(), self.recipe.lr, self.network.quantization
-        bounds = [bound for layer in layers for bound in layer.activation_range.parameters()]
-        groups = {
-            'weight': [(rates.weight, [layer.weight_range.log_upper for layer in layers])],
-            'activation': [(rates.activation, bounds)],
-            'mapping': [(getattr(rates, kind), params) for kind, params in self.network.policy.learned().items()],
-        }
-        bits = {
-            'weight': options.weight.bits,
-            'activation': options.activation.bits,
-            'mapping': options.activation.bits,
-        }
+        parts = self._learned()
+        parts[JOINT] = [group for groups in parts.values() for group in groups]
         self.stages: dict[str, torch.optim.Optimizer] = {}
         for stage in dict.fromkeys(self.recipe.stages):
-            if groups[stage] and bits[stage] != FLOAT_BITS:
-                optimizer = torch.optim.Adam([{'params': params, 'lr': rate} for rate, params in groups[stage]])
-                for group in optimizer.param_groups:
-                    group['initial_lr'] = group['lr']
-                self.stages[stage] = optimizer
+            groups = [{'params': params, 'lr': rate, 'initial_lr': rate} for rate, params in parts[stage] if params]
+            if groups:
+                self.stages[stage] = torch.optim.Adam(groups)
         self.recipe = self.recipe.with_stages(tuple(stage for stage in self.recipe.stages if stage in self.stages))
         if not self.stages and self.recipe.total_iter > self.recipe.calibration_iter:
             raise DynqError(
@@ -95,6 +88,21 @@ class AdaBMModel(QuantizedModel):
                 'set total_iter to calibration_iter.'
             )
         self.optimizers = list(self.stages.values())
+
+    def _learned(self) -> dict[str, list[tuple[float, list[nn.Parameter]]]]:
+        """What there is to learn: kind of stage -> (learning rate, parameters)."""
+        net, rates = self.network, self.recipe.lr
+        layers, options = net.quant_layers(), net.quantization
+        parts: dict[str, list[tuple[float, list[nn.Parameter]]]] = {'weight': [], 'activation': [], 'mapping': []}
+        if options.weight.bits != FLOAT_BITS:
+            offsets = [layer.weight_range.offset for layer in layers if layer.weight_range.offset is not None]
+            bounds = [layer.weight_range.log_upper for layer in layers]
+            parts['weight'] = [(rates.weight, bounds), (rates.rounding, offsets)]
+        if options.activation.bits != FLOAT_BITS:
+            bounds = [bound for layer in layers for bound in layer.activation_range.parameters()]
+            parts['activation'] = [(rates.activation, bounds)]
+            parts['mapping'] = [(getattr(rates, kind), params) for kind, params in net.policy.learned().items()]
+        return parts
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
         """Set the rates of the current stage: a function of the iteration, so resuming needs no scheduler."""
@@ -141,6 +149,8 @@ class AdaBMModel(QuantizedModel):
             for group in one.param_groups:
                 for parameter in group['params']:
                     parameter.requires_grad_(one is optimizer)
+        size = self.recipe.patch_size
+        self.lq = self.lq[..., :size, :size].contiguous(memory_format=torch.channels_last)
         losses, bits = self._losses(stage)
         total = sum(losses.values())
         if not torch.isfinite(total):
@@ -167,7 +177,7 @@ class AdaBMModel(QuantizedModel):
         bits = layer_bits.mean()
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
         losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](student, teacher)
-        if stage == 'mapping':
+        if stage in ('mapping', JOINT) and self.network.policy.learned():
             goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
             losses['l_bit'] = weights.bit * (bits - goal).clamp(min=0)
         return losses, bits.detach()

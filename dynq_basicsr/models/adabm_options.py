@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import cos, pi
 
 from dynq_basicsr.errors import DynqError, check_choice, check_keys, check_number
 from dynq_basicsr.models.feature_matching import FEATURE_LOSSES
 from dynq_basicsr.quantization.range_rules import ACTIVATION_RULES, WEIGHT_RULES, RangeRules
 
-STAGES = ('weight', 'activation', 'mapping')
+JOINT = 'joint'
+STAGES = ('weight', 'activation', 'mapping', JOINT)
 _COUNTS = ('total_iter', 'calibration_iter', 'stage_iter')
 _BOUNDS = {'lr_decay': (0, 1), 'clipping_norm': (0.1, 10), 'percentile': (0, 49), 'density_mass': (0, 0.5)}
 _CHOICES = {
     'precision': ('auto', 'float32', 'bfloat16'),
+    'lr_schedule': ('step', 'cosine'),
     'weight_range': WEIGHT_RULES,
     'activation_range': ACTIVATION_RULES,
 }
@@ -28,12 +31,14 @@ class LearningRates:
         activation: Of activation ranges, relative to each bound.
         layer: Of layer factors, bits.
         image: Of complexity thresholds, units of gradient density.
+        rounding: Of weight offsets (``quantization.weight.rounding: learned``), quantization steps.
     """
 
     weight: float = 0.005
     activation: float = 0.005
     layer: float = 0.01
     image: float = 0.1
+    rounding: float = 0.005
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -47,7 +52,7 @@ class LossWeights:
     Attributes:
         pixel: L1 distance of the outputs.
         feature: Distance of normalized features (L_skt).
-        bit: Mean bits above ``target_bits``; in the mapping stage only.
+        bit: Mean bits above ``target_bits``; in stages that learn the mapping only.
         target_bits: Where the bit loss begins; None: the base bits.
         feature_form: What ``feature`` compares: ``direction`` (AdaBM) or ``attention`` maps (PTQ4SR).
     """
@@ -74,9 +79,13 @@ class AdaBMOptions:
         total_iter: Iterations of BasicSR's loop, calibration and fine-tuning together.
         calibration_iter: How many of them calibrate.
         stage_iter: Iterations after which fine-tuning goes on to the next stage.
-        stages: The order of stages.
+        stages: The order of stages: ``weight`` ranges, ``activation`` ranges and bit ``mapping`` in turn, as in the
+            paper, or ``joint``: all three in each iteration.
+        patch_size: Side of the patches that fine-tuning sees, LR pixels, cut from those that calibration sees; None:
+            whole.
         lr: Learning rates.
-        lr_decay: Factor after each epoch of a stage.
+        lr_schedule: ``step``, or ``cosine`` from the full rate to zero over fine-tuning.
+        lr_decay: Factor after each epoch of a stage, where the schedule is ``step``.
         loss: Loss weights.
         ranges: How calibration sets ranges; its keys stand in ``train`` itself. Weight ranges always, activation ranges
             where bit-aware clipping is off.
@@ -89,8 +98,10 @@ class AdaBMOptions:
     total_iter: int
     calibration_iter: int = 50
     stage_iter: int = 50
-    stages: tuple[str, ...] = STAGES
+    stages: tuple[str, ...] = ('weight', 'activation', 'mapping')
+    patch_size: int | None = None
     lr: LearningRates = field(default_factory=LearningRates)
+    lr_schedule: str = 'step'
     lr_decay: float = 0.9
     loss: LossWeights = field(default_factory=LossWeights)
     ranges: RangeRules = field(default_factory=RangeRules)
@@ -116,7 +127,7 @@ class AdaBMOptions:
         for key, part in (('lr', LearningRates), ('loss', LossWeights)):
             check_keys(f'train.{key}', given.get(key), [item.name for item in fields(part)])
             given[key] = part(**(given.get(key) or {}))
-        given['stages'] = tuple(given.get('stages', STAGES))
+        given['stages'] = tuple(given.get('stages', cls.stages))
         given['ranges'] = RangeRules(**{key: given.pop(key) for key in rules if key in given})
         options = cls(**given)
         if options.total_iter < options.calibration_iter:
@@ -144,7 +155,10 @@ class AdaBMOptions:
         )
 
     def decay(self, iteration: int) -> float:
-        """Factor on the stage's learning rates: each stage counts its own finished epochs."""
+        """Factor on the stage's learning rates; by steps, each stage counts its own finished epochs."""
+        if self.lr_schedule == 'cosine':
+            done = (iteration - self.calibration_iter - 1) / max(self.total_iter - self.calibration_iter, 1)
+            return (1 + cos(pi * done)) / 2
         cycles, position = divmod(self._epoch(iteration), len(self.stages))
         stage = self.stages[position]
         return self.lr_decay ** (cycles * self.stages.count(stage) + self.stages[:position].count(stage))
@@ -161,6 +175,8 @@ def _check_values(given: Mapping) -> None:
         check_number(f'train.{key}', given.get(key, bounds[0]), *bounds)
     for key, choices in _CHOICES.items():
         check_choice(f'train.{key}', given.get(key, choices[0]), choices)
+    if given.get('patch_size') is not None:
+        check_number('train.patch_size', given['patch_size'], 8, whole=True)
     stages = given.get('stages', STAGES)
     if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
         raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')

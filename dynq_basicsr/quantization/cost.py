@@ -100,7 +100,8 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
 def model_size(net: nn.Module) -> float:
     """Number of parameters, a quantized weight counting b_w / 32 (AdaBM Table 5).
 
-    Everything else counts whole: biases, float layers, and each scalar that quantizers and policy add.
+    Everything else counts whole: biases, float layers, and each scalar that quantizers and policy add. Offsets of learned
+    rounding are no part of the deployed network, which holds the rounded weights.
 
     Args:
         net: A network, quantized or not.
@@ -109,4 +110,5 @@ def model_size(net: nn.Module) -> float:
     for layer in net.modules():
         if isinstance(layer, QuantLayer):
             size -= layer.weight.numel() * (1 - layer.options.weight.bits / FLOAT_BITS)
+            size -= layer.weight.numel() if layer.weight_range.offset is not None else 0
     return size

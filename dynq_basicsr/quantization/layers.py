@@ -32,14 +32,15 @@ class QuantLayer:
         """
         self.name, self.index, self.options, self.context = name, index, options, context
         self.activation_range = ActivationRange()
-        self.weight_range = WeightRange(self.weight, options.weight.per_channel)
+        self.weight_range = WeightRange(self.weight, options.weight)
 
     def quantized_weight(self) -> Tensor:
         """The fake-quantized weight."""
         options = self.options.weight
         if options.bits == FLOAT_BITS:
             return self.weight
-        return fake_quantize_weight(self.weight, self.weight_range.upper, options.bits, options.grid)
+        weight = self.weight_range.moved(self.weight)
+        return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""

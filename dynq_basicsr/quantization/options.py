@@ -27,16 +27,26 @@ def check_bits(section: str, bits: object) -> int:
 
 @dataclass(frozen=True)
 class WeightOptions:
-    """How weights are quantized: bits (2..8, 32: float), granularity ``tensor`` or ``channel``, grid."""
+    """How weights are quantized.
+
+    Attributes:
+        bits: 2..8, or 32 for float.
+        granularity: One clipping bound a ``tensor`` or an output ``channel``.
+        grid: ``integer`` or ``literal``, see ``fake_quantize_weight``.
+        rounding: ``nearest``, or ``learned``: fine-tuning moves each weight before it is rounded, so that rounding
+            errors of a layer can make up for each other (the aim of AdaRound, Nagel et al., ICML 2020).
+    """
 
     bits: int = FLOAT_BITS
     granularity: str = 'tensor'
     grid: str = 'integer'
+    rounding: str = 'nearest'
 
     def __post_init__(self) -> None:
         check_bits('quantization.weight.bits', self.bits)
         check_choice('quantization.weight.granularity', self.granularity, ('tensor', 'channel'))
         check_choice('quantization.weight.grid', self.grid, GRIDS)
+        check_choice('quantization.weight.rounding', self.rounding, ('nearest', 'learned'))
 
     @property
     def per_channel(self) -> bool:

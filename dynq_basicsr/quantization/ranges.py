@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.quantization.options import WeightOptions
+
 # Far below any activation that matters, yet above zero: a dead layer (all zeros) still has a range to divide by.
 SMALLEST = 1e-8
 
@@ -39,24 +41,38 @@ class ActivationRange(nn.Module):
 
 
 class WeightRange(nn.Module):
-    """Symmetric clipping bound of a weight, per tensor or per output channel.
+    """Symmetric clipping bound of a weight, per tensor or per output channel, and where it is rounded from.
 
     Args:
         weight: The weight it belongs to, (C_out, ...).
-        per_channel: One bound per output channel instead of one in all.
+        options: Bits, granularity and rounding.
+
+    Attributes:
+        offset: What learned rounding adds to each weight, in units of ``upper / 2^(bits - 1)``, about one step; of the
+            weight's shape; ``None`` where rounding is not learned.
     """
 
-    def __init__(self, weight: Tensor, per_channel: bool = False) -> None:
+    def __init__(self, weight: Tensor, options: WeightOptions) -> None:
         super().__init__()
-        shape = (weight.shape[0], *[1] * (weight.dim() - 1)) if per_channel else ()
+        self.bits = options.bits
+        shape = (weight.shape[0], *[1] * (weight.dim() - 1)) if options.per_channel else ()
         self.log_upper = nn.Parameter(torch.zeros(shape))
+        self.offset = nn.Parameter(torch.zeros_like(weight)) if options.rounding == 'learned' else None
 
     @property
     def upper(self) -> Tensor:
         """Clipping bound, > 0: scalar or (C_out, 1, ...)."""
         return self.log_upper.exp()
 
+    def moved(self, weight: Tensor) -> Tensor:
+        """The weight with its offset."""
+        if self.offset is None:
+            return weight
+        return weight + self.offset * (self.upper.detach() / 2 ** (self.bits - 1))
+
     @torch.no_grad()
     def set(self, upper: Tensor) -> None:
-        """Set the bound, broadcast to the shape of this range."""
+        """Set the bound, broadcast to the shape of this range; offsets begin anew at zero."""
         self.log_upper.copy_(upper.clamp(min=SMALLEST).log())
+        if self.offset is not None:
+            self.offset.zero_()

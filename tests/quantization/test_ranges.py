@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.ranges import SMALLEST, ActivationRange, WeightRange
 
 
@@ -61,10 +62,10 @@ def test_a_step_of_adam_moves_a_bound_by_its_rate_times_itself(size):
 
 @pytest.mark.parametrize('weight', [nn.Conv2d(3, 5, 3).weight, nn.Linear(7, 5).weight])
 def test_weight_range_per_tensor_and_per_channel(weight):
-    whole = WeightRange(weight)
+    whole = WeightRange(weight, WeightOptions(4))
     whole.set(torch.tensor(0.7))
     assert whole.upper.shape == () and whole.upper.item() == pytest.approx(0.7)
-    channels = WeightRange(weight, per_channel=True)
+    channels = WeightRange(weight, WeightOptions(4, 'channel'))
     bound = torch.linspace(0.1, 1, 5).view(-1, *[1] * (weight.dim() - 1))
     channels.set(bound)
     assert channels.upper.shape == bound.shape
@@ -74,6 +75,6 @@ def test_weight_range_per_tensor_and_per_channel(weight):
 
 
 def test_weight_range_of_a_dead_channel_stays_positive():
-    channels = WeightRange(torch.zeros(2, 3), per_channel=True)
+    channels = WeightRange(torch.zeros(2, 3), WeightOptions(4, 'channel'))
     channels.set(torch.tensor([[0.0], [1.0]]))
     assert (channels.upper > 0).all() and channels.upper.isfinite().all()

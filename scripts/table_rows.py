@@ -82,8 +82,8 @@ class Table:
 
     @cached_property
     def networks(self) -> tuple[str, ...]:
-        """The networks that the paper's table has."""
-        return tuple(dict.fromkeys(network for row in self.rows for network in row.paper))
+        """The networks that the paper's table has, in all its rows."""
+        return tuple(one for one in self.rows[0].paper if all(one in row.paper for row in self.rows))
 
     def network_for(self, backbone: Backbone) -> str:
         """The paper's network that stands beside ours."""

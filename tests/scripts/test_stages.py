@@ -16,7 +16,8 @@ def stages(import_script, monkeypatch, tmp_path):
 
 def test_iterations_are_told_and_words_logged(stages, tmp_path):
     (tmp_path / 'talker.py').write_text(
-        "import sys\nprint('[epoch: 1, iter:     10, lr]')\nprint('iter: 1,250', file=sys.stderr)\nprint(sys.argv[1:])\n"
+        "import sys\nprint('[epoch: 1, iter:     10, lr]')\nprint('iter: 1,250', file=sys.stderr)\n"
+        'print(sys.argv[1:])\n'
     )
     seen = []
     stages.run_module('talker', 'x.yml', tmp_path / 'log', seen.append, ['--auto_resume'])

@@ -14,6 +14,8 @@ def parts(import_script):
         'cabm': {'EDSR': {'Set5': rows.Figures(31.50, 0.880, 4.4)}},
         'adabm': {'EDSR': {'Set5': rows.Figures(31.02, 0.860, 3.8)}},
     }
+    for name in ('cabm', 'adabm'):
+        paper[name]['RDN'] = {'Set5': rows.Figures(31.40, 0.870, 4)}
     table = rows.Table('t', 'A table', None, (
         rows.Row('float', 'float', '32/32', paper=paper['float']),
         rows.Row('cabm', 'CABM', '4/4MP', paper=paper['cabm'], ours=False),

@@ -14,15 +14,14 @@ import json
 import logging
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from quickstart_data import prepare_data
+from stages import run_module
 
-from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.command import run_command
 from dynq_basicsr.report.crops import crop_folders
 from dynq_basicsr.report.one_image import read_options
@@ -53,23 +52,16 @@ def run_stage(title: str, module: str, option_file: str, log: Path) -> float:
     sys.stdout.write(f'{title}: python -m {module} -opt {option_file}\n')
     sys.stdout.flush()
     total = (read_options(ROOT / option_file).get('train') or {}).get('total_iter')
-    start, last = time.perf_counter(), ''
-    command = [sys.executable, '-m', module, '-opt', option_file]
-    with open(log, 'a', encoding='utf-8') as file, subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
-    ) as process:  # fmt: skip
-        for line in process.stdout:
-            file.write(line)
-            last = line.strip() or last
-            iteration = re.search(r'iter:\s*([\d,]*\d)', line)
-            if iteration and sys.stdout.isatty():
-                sys.stdout.write(f'\r  iteration {iteration[1]} of {total}, {time.perf_counter() - start:.0f} s\033[K')
-                sys.stdout.flush()
+    start = time.perf_counter()
+
+    def show(iteration: int) -> None:
+        if sys.stdout.isatty():
+            sys.stdout.write(f'\r  iteration {iteration} of {total}, {time.perf_counter() - start:.0f} s\033[K')
+            sys.stdout.flush()
+
+    run_module(module, option_file, log, show)
     if sys.stdout.isatty():
         sys.stdout.write('\r\033[K')
-    if process.returncode:
-        reason = last.removeprefix('dynq_basicsr: error: ')
-        raise DynqError(f'{option_file} failed: {reason} The whole log is in {log}.')
     return time.perf_counter() - start
 
 

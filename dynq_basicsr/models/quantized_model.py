@@ -24,6 +24,7 @@ from dynq_basicsr.models.allocator import keep_freed_memory
 from dynq_basicsr.models.option_checks import check_options
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
+from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.usage import BitUsage
@@ -33,6 +34,7 @@ from dynq_basicsr.report.bitmaps import save_bit_map
 class QuantizedModel(SRModel):
     """Loads, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
 
+    ``network_g: {type: QuantizedSR}`` alone suffices where ``path.pretrain_network_g`` is a quantized checkpoint.
     Further options of the ``val`` section: ``patch_size``, ``patch_step``, ``patch_batch``, ``patch_merge`` (see
     ``TilingOptions``; whole images with ``patch_size: ~``) and ``bit_maps`` (a picture of the bits beside each result).
     Test runs write ``metrics.json`` and ``per_image.csv`` into their results folder.
@@ -63,9 +65,12 @@ class QuantizedModel(SRModel):
     def check_options(cls, opt: dict) -> None:
         """Refuse an option file that cannot work, before anything is built or written.
 
+        A ``network_g`` without a backbone is completed from its checkpoint first (see ``complete_network``).
+
         Raises:
             DynqError: Names the key and the way out.
         """
+        complete_network(opt)
         check_options(opt)
         TilingOptions.from_val(opt.get('val') or {})
 

@@ -1,0 +1,190 @@
+"""AdaBM's Table 5: sizes and BitOPs of EDSR x4, computed exactly, and the times of our runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from adabm_tables import BACKBONES
+from table_records import Record
+from table_rows import Backbone
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.report.one_image import read_options
+from dynq_basicsr.report.tables import format_table
+
+FIELDS = (
+    'method', 'fully_quantized', 'weight_bits', 'activation_bits', 'size_k', 'paper_size_k', 'bitops_1080p_t',
+    'bitops_urban100_t', 'paper_bitops_t', 'seconds', 'paper_time', 'note',
+)  # fmt: skip
+COLUMNS = (
+    'network', 'FQ', 'bits', 'size', 'paper: size', 'BitOPs, 1920 x 1080', 'BitOPs, Urban100', 'paper: BitOPs', 'time',
+    'paper: time', '',
+)  # fmt: skip
+FULL_HD = 1920 * 1080 / 16  # input pixels
+URBAN = 'the paper\'s BitOPs: Urban100'
+UNEXPLAINED = 'no formula gives the paper\'s BitOPs'
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """A row of Table 5.
+
+    Attributes:
+        method: What the table shows.
+        full: Fully quantized.
+        bits: Of weights and, in the mean, of activations; None: this package has no such method.
+        size: The paper's, thousands of parameters.
+        bitops: The paper's, 10^12.
+        time: The paper's, on one RTX 2080Ti.
+        key: Of the row in another table whose run gives our time.
+        note: What one must know of the paper's figures.
+    """
+
+    method: str
+    full: bool
+    bits: tuple[int, float] | None
+    size: float
+    bitops: float
+    time: str = ''
+    key: str = ''
+    note: str = ''
+
+
+ROWS = (
+    CostRow('float', False, (32, 32), 1517.6, 527.0, note='the paper\'s BitOPs: 1920 x 1080'),
+    CostRow('CADyQ', False, None, 489.2, 82.6, '40 h', note=UNEXPLAINED),
+    CostRow('CABM', False, None, 485.5, 82.4, '70 h', note=UNEXPLAINED),
+    CostRow('AdaBM', False, (4, 4.3), 485.5, 81.6, '71 s', 'adabm_w4a4', f'{URBAN}, products alone'),
+    CostRow('MinMax+FT', True, (6, 6), 305.5, 9.2, '75 s', 'minmax_ft_fq_w6a6', URBAN),
+    CostRow('Percentile+FT', True, (6, 6), 305.5, 9.2, '101 s', 'percentile_ft_fq_w6a6', URBAN),
+    CostRow('PTQ4SR', True, (6, 6), 305.5, 9.2, '124 s', 'ptq4sr_fq_w6a6', URBAN),
+    CostRow('AdaBM', True, (6, 5.7), 305.5, 9.0, '76 s', 'adabm_fq_w6a6', URBAN),
+)  # fmt: skip
+
+
+def costs(root: Path, backbone: Backbone) -> list[dict[str, object]]:
+    """One mapping of ``FIELDS`` for each row; None where nothing is known.
+
+    Args:
+        root: The project's folder.
+        backbone: Whose runs give the times.
+    """
+    _prepare()
+    network = dict(read_options(root / BACKBONES['edsr'].source)['network_g'])
+    urban = mean_pixels(root / 'datasets/benchmarks/Urban100/LR_bicubic/X4')
+    lines = []
+    for row in ROWS:
+        size = hd = on_urban = None
+        if row.bits:
+            size, hd, on_urban = network_costs(network, *row.bits, row.full, urban)
+        weight, activation = row.bits or (None, None)
+        lines.append({
+            'method': row.method, 'fully_quantized': row.full, 'weight_bits': weight, 'activation_bits': activation,
+            'size_k': size, 'paper_size_k': row.size, 'bitops_1080p_t': hd, 'bitops_urban100_t': on_urban,
+            'paper_bitops_t': row.bitops, 'seconds': seconds_of(root, backbone, row.key), 'paper_time': row.time,
+            'note': row.note,
+        })  # fmt: skip
+    return lines
+
+
+def _prepare() -> None:
+    import basicsr  # noqa: F401  (fills the registries)
+    from basicsr.utils import get_root_logger
+
+    from dynq_basicsr.plugin import register
+
+    get_root_logger(log_level=logging.WARNING)
+    register()
+
+
+def network_costs(
+    network: Mapping, weight_bits: int, mean_bits: float, full: bool, urban: float | None
+) -> tuple[float, float, float | None]:
+    """Size and BitOPs of a network.
+
+    Args:
+        network: Options of the float network.
+        weight_bits: 32: the float network itself.
+        mean_bits: Of the activations of adaptive layers.
+        full: Fully quantized.
+        urban: Input pixels of the mean image of Urban100, if known.
+
+    Returns:
+        Thousands of 32-bit parameters; 10^12 BitOPs of a 1920 x 1080 result, and of the mean image of Urban100.
+    """
+    from basicsr.archs import build_network
+
+    from dynq_basicsr.quantization.cost import measure_cost, model_size
+
+    base = round(mean_bits)
+    if weight_bits == 32:
+        net, layer_bits = build_network(dict(network)), {}
+    else:
+        quantization: dict[str, object] = {'weight': {'bits': weight_bits}, 'activation': {'bits': base}}
+        quantization |= {'scope': 'full'} if full else {}
+        net = build_network({'type': 'QuantizedSR', 'backbone': network, 'quantization': quantization,
+                             'policy': {'type': 'AdaBM'}})  # fmt: skip
+        own = {layer.name: layer.options.activation.bits for layer in net.quant_layers()}
+        layer_bits = {name: mean_bits if bits == base else bits for name, bits in own.items()}  # head, tail keep theirs
+    cost = measure_cost(net)
+    hd, on_urban = (sum(cost.bitops(pixels, layer_bits)) / 1e12 for pixels in (FULL_HD, urban or 0))
+    return model_size(net) / 1e3, hd, None if urban is None else on_urban
+
+
+def mean_pixels(folder: Path) -> float | None:
+    """Mean pixels of the images in a folder; None if it is not there.
+
+    Raises:
+        DynqError: If a file is not an image.
+    """
+    if not folder.is_dir():
+        return None
+    areas = []
+    for path in sorted(folder.iterdir()):
+        image = cv2.imread(str(path))
+        if image is None:
+            raise DynqError(f'{path}: not an image; remove it.')
+        areas.append(image.shape[0] * image.shape[1])
+    return sum(areas) / len(areas) if areas else None
+
+
+def seconds_of(root: Path, backbone: Backbone, key: str) -> float | None:
+    """Seconds of calibration and fine-tuning of a row that another table ran in one go; else None."""
+    name = f'table_{backbone.key}_{key}'
+    record = Record.read(root / 'experiments' / 'tables' / name / 'row.json')
+    return sum(record.seconds.values()) if key and record.seconds else None
+
+
+def markdown(lines: Sequence[Mapping], backbone: Backbone) -> str:
+    """The table for people."""
+
+    def number(value: float | None, unit: str, decimals: int = 1) -> str:
+        return '-' if value is None else f'{value:.{decimals}f}{unit}'
+
+    rows = [
+        [
+            line['method'], 'yes' if line['fully_quantized'] else 'no',
+            '-' if line['weight_bits'] is None else f'{line["weight_bits"]}/{line["activation_bits"]:g}',
+            number(line['size_k'], 'K'), number(line['paper_size_k'], 'K'), number(line['bitops_1080p_t'], 'T'),
+            number(line['bitops_urban100_t'], 'T'), number(line['paper_bitops_t'], 'T'),
+            number(line['seconds'], ' s', 0), line['paper_time'] or '-', line['note'],
+        ]
+        for line in lines
+    ]  # fmt: skip
+    notes = (
+        'Sizes and BitOPs: EDSR x4, exact. A size counts a weight of b bits as b/32 of a parameter. The bits are those '
+        'of the paper\'s sizes and of its mean bits on Urban100 (Tables 2 and 3).',
+        'BitOPs = 2 * MACs * weight bits * activation bits, 32 * 32 for float; additions of biases and activation '
+        'functions are float. "Urban100" is a result of the mean size of its images. With that, the paper\'s fully '
+        'quantized rows are met; its 81.6T is met without biases and activation functions, which add 0.2T; so its rows '
+        'stand for different image sizes, and 527.0T for another one than those below it.',
+        f'Times: calibration and fine-tuning of {backbone.title}, rows of Tables 2 and 3 that '
+        '`reproduce_adabm.py` ran to their end in one go, on this machine; the paper\'s are of an RTX 2080Ti. '
+        'Rows without bits are the paper\'s alone.',
+    )
+    table = format_table(COLUMNS, rows, 'markdown')
+    return '\n\n'.join(['# AdaBM, Table 5: costs, x4', table, *(f'- {note}' for note in notes)]) + '\n'

@@ -1,0 +1,77 @@
+"""The command: what it writes, and how it ends."""
+
+import pytest
+
+from dynq_basicsr.errors import DynqError
+
+
+@pytest.fixture
+def script(import_script, monkeypatch, project, commands):
+    """The command in a project of its own, with commands that only leave files."""
+    module = import_script('reproduce_adabm')
+    plain_run, plain_reproduce = module.run, module.reproduce
+    monkeypatch.setattr(module, 'run', lambda *arguments: plain_run(*arguments, root=project))
+    monkeypatch.setattr(module, 'reproduce', lambda *arguments: plain_reproduce(*arguments, commands))
+    return module
+
+
+def test_a_table_is_run_and_written(script, project, commands, capsys):
+    assert script.main(['--table', '2', '--sets', 'Urban100']) == 0
+    text = (project / 'results/tables/adabm_table2.md').read_text()
+    assert 'Ours: SRResNet; the paper: SRResNet.' in text and 'The networks differ' not in text
+    assert '25.50 |      -0.50' in text and '+0.18' in text  # 25.50 - 25.32
+    assert 'SRResNet_BN_x4.pth' in text and 'in patches of 96, the float network, too' in text
+    assert text in capsys.readouterr().out
+    assert (project / 'results/tables/adabm_table2.csv').is_file()
+    assert sum(kind == 'train' for kind, _ in commands.taken()) == 2
+
+
+def test_quick_takes_less(script, project, commands):
+    folder = project / 'datasets/benchmarks/Urban100/HR'
+    folder.mkdir(parents=True)
+    (folder / 'a.png').write_bytes(b'')
+    assert script.main(['--table', '2', '--quick']) == 0
+    train = commands.options['table_srresnet_adabm_w4a4_quick']['train']
+    assert (train['total_iter'], train['stage_iter']) == (200, 15)
+    names = [name for kind, name in commands.taken() if kind == 'test' and 'float' in name]
+    assert names == ['table_srresnet_float_patches96_Set5', 'table_srresnet_float_patches96_Urban100_20']
+    text = (project / 'results/tables/adabm_table2_quick.md').read_text()
+    assert '- Quick: a shorter fine-tuning.' in text and 'Urban100: its first 20 images' in text
+
+
+def test_a_failure_is_told_at_the_end(script, project, commands, capsys):
+    commands.trouble = {'table_srresnet_adabm_w8a6': DynqError('x.yml failed: no memory.')}
+    assert script.main(['--table', '2', '--sets', 'Set5']) == 2
+    assert '1 rows failed, see below the table; the first: x.yml failed: no memory.' in capsys.readouterr().err
+    text = (project / 'results/tables/adabm_table2.md').read_text()
+    assert '- AdaBM 8/6MP failed: x.yml failed: no memory.' in text
+
+
+def test_missing_weights_end_in_one_line(script, project, commands, capsys):
+    assert script.main(['--table', '3', '--backbone', 'edsr']) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('dynq_basicsr: error: --backbone edsr: no weights at') and len(error.splitlines()) == 1
+    assert not commands.calls and not (project / 'results').exists()
+
+
+def test_interruption_ends_in_a_sentence(script, project, commands, capsys):
+    commands.trouble = {'table_srresnet_adabm_w4a4': KeyboardInterrupt()}
+    assert script.main(['--table', '2', '--sets', 'Set5']) == 130
+    assert capsys.readouterr().err == (
+        '\nreproduce_adabm.py: interrupted; what is done is kept, the same command goes on from it.\n'
+    )
+    assert '25.50' in (project / 'results/tables/adabm_table2.md').read_text()  # W8A6 was done
+
+
+def test_table_5_runs_nothing(script, project, commands, import_script, monkeypatch):
+    line = dict.fromkeys(import_script('adabm_costs').FIELDS) | {'method': 'float', 'note': '', 'paper_time': ''}
+    monkeypatch.setattr(script.adabm_costs, 'costs', lambda root, backbone: [line])
+    assert script.main(['--table', '5']) == 0
+    assert not commands.calls
+    assert (project / 'results/tables/adabm_table5.csv').read_text().startswith('method,fully_quantized')
+
+
+def test_unknown_table_is_refused(script, capsys):
+    with pytest.raises(SystemExit) as ending:
+        script.main(['--table', '1'])
+    assert ending.value.code == 2 and 'choose from' in capsys.readouterr().err

@@ -119,8 +119,7 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
 
 def _with_defaults(description: Mapping) -> dict[str, object]:
     """The description of a checkpoint, completed by options that are younger than it."""
-    section = description.get('quantization')
-    return {**description, 'quantization': asdict(QuantizationOptions.from_dict(section))}
+    return {**description, 'quantization': asdict(QuantizationOptions.from_dict(description.get('quantization')))}
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

@@ -19,6 +19,7 @@ from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
 from dynq_basicsr.models.precision import products_in
 from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
+from dynq_basicsr.models.records import add_to_curve
 from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.selection import feature_taps
 
@@ -45,7 +46,7 @@ class AdaBMModel(QuantizedModel):
         super().check_options(opt)
         if opt['is_train']:
             patch_size = AdaBMOptions.from_dict(opt['train']).patch_size
-            given = opt['datasets']['train'].get('patch_size', patch_size)
+            given = ((opt.get('datasets') or {}).get('train') or {}).get('patch_size', patch_size)
             if patch_size is not None and patch_size > given:
                 raise DynqError(
                     f'train.patch_size: {patch_size} is more than datasets.train.patch_size, {given}; lower it.'
@@ -183,11 +184,15 @@ class AdaBMModel(QuantizedModel):
         return losses, bits.detach()
 
     def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
-        """Evaluate a data set, once the network is calibrated."""
+        """Evaluate a data set, once the network is calibrated; training notes the figures in ``adabm_curve.csv``."""
         if self.is_train and not self.network.calibrated:
             get_root_logger().info('Calibration is not finished yet, so there is nothing to validate.')
             return
         super().validation(dataloader, current_iter, tb_logger, save_img)
+        if self.is_train and self.opt['rank'] == 0:
+            file = Path(self.opt['path']['experiments_root']) / 'adabm_curve.csv'
+            dataset = dataloader.dataset.opt['name']
+            add_to_curve(file, current_iter, sum(self.seconds.values()), dataset, self.metric_results)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the calibrated network and, at the end, the seconds of each stage."""

@@ -22,6 +22,7 @@ from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.allocator import keep_freed_memory
 from dynq_basicsr.models.option_checks import check_options
+from dynq_basicsr.models.precision import Products
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.self_description import complete_network
@@ -127,7 +128,8 @@ class QuantizedModel(SRModel):
 
     def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
         """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
-        result = run_padded(net, patches, self._multiple)
+        with Products():
+            result = run_padded(net, patches, self._multiple)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
         return result

@@ -1,4 +1,4 @@
-"""What a test run leaves behind besides its log: ``metrics.json`` and ``per_image.csv``."""
+"""What runs leave behind besides their logs: ``metrics.json`` and ``per_image.csv`` of tests, curves of training."""
 
 from __future__ import annotations
 
@@ -46,3 +46,22 @@ class TestRecords:
         temporary = self.folder / f'.{name}.tmp'
         temporary.write_text(text, newline='')
         temporary.replace(self.folder / name)
+
+
+def add_to_curve(file: Path, iteration: int, seconds: float, dataset: str, means: dict[str, float]) -> None:
+    """Append a validation to the curve of a training: what was reached after how much work.
+
+    Args:
+        file: A CSV file; a new one gets a header.
+        iteration: Of the training.
+        seconds: Of calibration and fine-tuning until here, validations not counted.
+        dataset: Name of the data set.
+        means: Metric -> mean over images, the same metrics each time.
+    """
+    row = {'iteration': iteration, 'seconds': round(seconds, 3), 'dataset': dataset, **means}
+    new = not file.exists()
+    with open(file, 'a', newline='', encoding='utf-8') as stream:
+        writer = csv.DictWriter(stream, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -100,8 +100,8 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
 def model_size(net: nn.Module) -> float:
     """Number of parameters, a quantized weight counting b_w / 32 (AdaBM Table 5).
 
-    Everything else counts whole: biases, float layers, and each scalar that quantizers and policy add. Offsets of learned
-    rounding are no part of the deployed network, which holds the rounded weights.
+    Everything else counts whole: biases, float layers, and each scalar that quantizers and policy add. Offsets of
+    learned rounding are no part of the deployed network, which holds the rounded weights.
 
     Args:
         net: A network, quantized or not.

@@ -78,18 +78,43 @@ class InputObserver:
             self.limit *= 2
 
 
+class _EnoughSeen(Exception):
+    """Ends a forward whose remaining layers nobody observes."""
+
+
 @contextmanager
-def observing(layers: Sequence[QuantLayer], observers: Sequence[InputObserver]) -> Iterator[None]:
-    """Let each observer see its layer's input within this block; no hook stays behind."""
+def observing(
+    layers: Sequence[QuantLayer], observers: Sequence[InputObserver], stop_after: int | None = None
+) -> Iterator[list[QuantLayer]]:
+    """Let each observer see its layer's input within this block; no hook stays behind.
+
+    Args:
+        layers: The layers.
+        observers: One each.
+        stop_after: End the block's forward after so many observations: where only the body is quantized, upsampler and
+            tail are half of a network's work.
+
+    Yields:
+        The layers observed so far, in the order in which they ran.
+    """
+    ran: list[QuantLayer] = []
 
     def watch(observer: InputObserver):
-        return lambda layer, inputs: observer.observe(inputs[0])
+        def look(layer: QuantLayer, inputs: tuple) -> None:
+            observer.observe(inputs[0])
+            ran.append(layer)
+            if len(ran) == stop_after:
+                raise _EnoughSeen
+
+        return look
 
     hooks = [
         layer.register_forward_pre_hook(watch(observer)) for layer, observer in zip(layers, observers, strict=True)
     ]
     try:
-        yield
+        yield ran
+    except _EnoughSeen:
+        pass
     finally:
         for hook in hooks:
             hook.remove()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from basicsr.models import build_model
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.adabm_model import AdaBMModel
 from dynq_basicsr.quantization.layers import QuantLayer
 
 KINDS = {'weight': 'weight_range', 'activation': 'activation_range', 'mapping': 'policy'}
@@ -214,3 +215,43 @@ def test_a_float_network_cannot_be_calibrated(train_options):
 def test_an_end_without_calibration_is_an_error(train_options):
     with pytest.raises(DynqError, match='ended before calibration did'):
         build_model(train_options()).save(-1, -1)
+
+
+def test_a_joint_stage_moves_everything_at_once(train_options, train, batches, float_checkpoint):
+    options = train_options()
+    options['train'] |= {'stages': ['joint'], 'lr_schedule': 'cosine'}
+    options['network_g']['quantization']['weight']['rounding'] = 'learned'
+    states, losses = [], []
+
+    def watch(iteration, model):
+        states.append(snapshot(model))
+        losses.append(dict(model.get_current_log()))
+
+    model = train(options, batches(5), watch=watch)
+    assert list(model.seconds) == ['calibration', 'joint'] and 'l_bit' in losses[-1]
+    assert kinds_that_moved(states[1], states[2]) == {'weight', 'activation', 'mapping'}
+    offsets = [name for name in states[-1] if name.endswith('.offset')]
+    assert len(offsets) == 4 and all(not states[1][name].any() and states[-1][name].any() for name in offsets)
+    own = model.network.backbone.state_dict()
+    for key, value in torch.load(float_checkpoint, weights_only=True)['params'].items():
+        assert torch.equal(own[key], value)
+
+
+def test_fine_tuning_sees_smaller_patches_than_calibration(train_options, train, batches):
+    options = train_options()
+    options['train']['patch_size'] = 8
+    sizes = []
+    model = build_model(options)
+    model.network.register_forward_pre_hook(lambda net, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
+    given = batches(3)
+    side = given[0]['lq'].shape[-1]
+    train(model, given)
+    assert side > 8 and sizes == [(side, side)] * 2 + [(8, 8)] * 2
+
+
+def test_patches_larger_than_the_data_sets_are_refused(train_options):
+    options = train_options()
+    options['datasets']['train'] = {'patch_size': 24}
+    options['train']['patch_size'] = 32
+    with pytest.raises(DynqError, match='train.patch_size: 32'):
+        AdaBMModel.check_options(options)

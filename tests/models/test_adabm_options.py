@@ -124,3 +124,20 @@ def test_the_number_of_iterations_is_needed():
 
 def test_calibration_alone_is_a_recipe():
     assert options(total_iter=50).stage(50) == 'calibration'
+
+
+def test_cosine_falls_from_the_full_rate_towards_zero():
+    recipe = options(stages=['joint'], lr_schedule='cosine')
+    assert recipe.stage(51) == recipe.stage(400) == 'joint'
+    assert recipe.decay(51) == 1 and recipe.decay(226) == pytest.approx(0.5)
+    rates = [recipe.decay(iteration) for iteration in range(51, 401)]
+    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4
+
+
+@pytest.mark.parametrize('bad, words', [
+    ({'lr_schedule': 'linear'}, 'lr_schedule'), ({'patch_size': 4}, 'patch_size'), ({'stages': ['all']}, 'stages'),
+    ({'lr': {'rounding': -1}}, 'lr.rounding'),
+])  # fmt: skip
+def test_bad_values_of_the_schedule_are_named(bad, words):
+    with pytest.raises(DynqError, match=words):
+        options(**bad)

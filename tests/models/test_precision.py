@@ -74,3 +74,11 @@ def test_which_precision_is_used(monkeypatch, fast, asked, on_fast, on_slow):
 def test_hardware_is_asked_without_failing():
     assert precision.has_fast_bfloat16(torch.device('cpu')) in (True, False)
     assert precision.has_fast_bfloat16(torch.device('meta')) is False
+
+
+def test_without_a_precision_results_are_exact():
+    torch.manual_seed(4)
+    conv, linear, x = nn.Conv2d(4, 8, 3, padding=1), nn.Linear(6, 3), torch.randn(2, 4, 6, 6)
+    with Products():
+        assert torch.equal(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1))
+        assert torch.equal(linear(x), F.linear(x, linear.weight, linear.bias))

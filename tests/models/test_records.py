@@ -3,7 +3,7 @@
 import csv
 import json
 
-from dynq_basicsr.models.records import TestRecords
+from dynq_basicsr.models.records import TestRecords, add_to_curve
 
 
 def read(folder):
@@ -39,3 +39,15 @@ def test_figures_keep_their_digits(tmp_path):
     records.add('Set5', {'psnr': 1 / 3}, [{'image': 'baby', 'psnr': 1 / 3, 'seconds': 0.1}])
     means, rows = read(tmp_path)
     assert means['Set5']['psnr'] == float(rows[0]['psnr']) == 1 / 3
+
+
+def test_a_curve_grows_validation_by_validation(tmp_path):
+    file = tmp_path / 'curve.csv'
+    add_to_curve(file, 100, 12.34567, 'Set5', {'psnr': 30.5, 'fab': 4.0})
+    add_to_curve(file, 200, 20, 'Set5', {'psnr': 31.0, 'fab': 3.9})
+    with open(file, newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows == [
+        {'iteration': '100', 'seconds': '12.346', 'dataset': 'Set5', 'psnr': '30.5', 'fab': '4.0'},
+        {'iteration': '200', 'seconds': '20', 'dataset': 'Set5', 'psnr': '31.0', 'fab': '3.9'},
+    ]

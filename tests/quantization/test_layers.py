@@ -126,3 +126,30 @@ def test_per_channel_option_gives_one_bound_a_channel():
     assert layer.weight_range.upper.shape == (6, 1, 1, 1)
     linear, _, _ = build('linear', {'bits': 4, 'granularity': 'channel'})
     assert linear.weight_range.upper.shape == (3, 1) and type(linear) is QuantLinear
+
+
+@pytest.mark.parametrize('granularity', ['tensor', 'channel'])
+def test_learned_rounding_moves_weights_before_they_are_rounded(granularity):
+    layer, context, x = build('plain', weight={'bits': 3, 'rounding': 'learned', 'granularity': granularity})
+    before = layer.quantized_weight().detach()
+    assert torch.equal(layer.weight_range.offset, torch.zeros_like(layer.weight))
+    torch.testing.assert_close(before, fake_quantize_weight(layer.weight, layer.weight_range.upper, 3))
+    with torch.no_grad():
+        layer.weight_range.offset.fill_(0.25)  # of a quarter of the bound, the unit at 3 bits
+    moved = layer.weight + 0.25 * 0.3 / 4
+    torch.testing.assert_close(layer.quantized_weight(), fake_quantize_weight(moved, layer.weight_range.upper, 3))
+    assert not torch.equal(layer.quantized_weight(), before)
+    with context.floating():
+        assert torch.equal(layer(x), F.conv2d(x, layer.weight, layer.bias, padding=1))
+
+
+def test_offsets_learn_by_straight_through_and_begin_anew_with_the_range():
+    layer, _, _ = build('plain', weight={'bits': 4, 'rounding': 'learned'})
+    with torch.no_grad():
+        layer.weight.clamp_(-0.2, 0.2)
+        layer.weight_range.offset.fill_(0.1)
+    wanted = torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(1))
+    (layer.quantized_weight() * wanted).sum().backward()
+    torch.testing.assert_close(layer.weight_range.offset.grad, wanted * 0.3 / 8)
+    layer.weight_range.set(torch.tensor(0.5))
+    assert not layer.weight_range.offset.any()

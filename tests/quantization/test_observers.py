@@ -120,3 +120,24 @@ def test_inputs_too_small_to_divide_by_are_no_error():
     observer = watch([torch.tensor([[1e-42, -2e-42, 0.0]]), torch.tensor([[0.5, -0.25, 0.0]])])
     assert (observer.lower, observer.upper) == (-0.25, 0.5)
     assert observer.counts.sum() == 6
+
+
+def test_a_forward_ends_after_the_last_observation():
+    layers = [nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)]
+    for layer in layers:
+        quantize_layer(layer, 'conv', 0, QuantizationOptions.from_dict({'weight': {'bits': 4}}), BitContext())
+        layer.context.quantizing = False
+    observers, reached, x = [InputObserver(), InputObserver()], [], torch.ones(1, 3, 5, 5)
+
+    def forward():
+        layers[0](layers[1](layers[0](x)))
+        reached.append(True)
+
+    with observing(layers, observers) as ran:
+        forward()
+    assert ran == [layers[0], layers[1], layers[0]] and reached == [True]
+    with observing(layers, observers, stop_after=len(ran)) as again:
+        forward()
+    assert again == ran and reached == [True]
+    assert [int(one.counts.sum()) for one in observers] == [4 * x.numel(), 2 * x.numel()]
+    assert not any(layer._forward_pre_hooks for layer in layers)

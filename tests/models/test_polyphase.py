@@ -1,0 +1,79 @@
+"""Convolutions on the grid of half the resolution: the same sums, the same gradients, only where they pay."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dynq_basicsr.models.polyphase import pays, polyphase_conv2d
+from dynq_basicsr.models.precision import Products
+
+
+def operands(side, outputs=3, channels=5, size=(12, 14), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    return draw(2, channels, *size), draw(outputs, channels, side, side), draw(outputs)
+
+
+@pytest.mark.parametrize('side', [1, 3, 5, 7, 9, 11])
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_it_is_the_convolution(side, memory_format):
+    x, weight, bias = operands(side)
+    x = x.contiguous(memory_format=memory_format)
+    for one in (bias, None):
+        expected = F.conv2d(x, weight, one, padding=side // 2)
+        torch.testing.assert_close(polyphase_conv2d(x, weight, one), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_are_those_of_the_convolution():
+    leaves = [tensor.requires_grad_() for tensor in operands(5)]
+    x, weight, bias = leaves
+    torch.manual_seed(1)
+    wanted = torch.randn(2, 3, 12, 14, dtype=torch.float64)
+    expected = torch.autograd.grad((F.conv2d(x, weight, bias, padding=2) * wanted).sum(), leaves)
+    found = torch.autograd.grad((polyphase_conv2d(x, weight, bias) * wanted).sum(), leaves)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize('changes', [
+    {'stride': 2}, {'stride': (1, 2)}, {'padding': 0}, {'padding': 'same'}, {'dilation': 2}, {'padding': (2, 1)}
+])  # fmt: skip
+def test_other_convolutions_are_left_alone(changes):
+    x, weight, _ = operands(5)
+    given = {'stride': 1, 'padding': (2, 2), 'dilation': 1}
+    assert pays(x, weight, **given)
+    assert not pays(x, weight, **{**given, **changes})
+
+
+@pytest.mark.parametrize('x, weight', [
+    ((2, 5, 11, 14), (3, 5, 5, 5)),  # an odd side
+    ((2, 5, 12, 14), (8, 5, 5, 5)),  # enough outputs
+    ((2, 5, 12, 14), (3, 5, 3, 3)),  # a small kernel
+    ((2, 6, 12, 14), (2, 3, 5, 5)),  # groups
+    ((2, 5, 12, 14), (3, 5, 5, 3)),  # no square
+    ((5, 12, 14), (3, 5, 5, 5)),  # no batch
+])
+def test_shapes_that_do_not_pay(x, weight):
+    assert not pays(torch.zeros(x), torch.zeros(weight), 1, 2, 1)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(None, 1e-5), (torch.bfloat16, 0.02)])
+def test_products_take_it_where_it_pays(monkeypatch, dtype, tolerance):
+    from dynq_basicsr.models import precision
+
+    calls = []
+
+    def watched(*args):
+        calls.append(args)
+        return polyphase_conv2d(*args)
+
+    monkeypatch.setattr(precision, 'polyphase_conv2d', watched)
+    x, weight, bias = (tensor.float() for tensor in operands(5))
+    with Products(dtype):
+        found, other = F.conv2d(x, weight, bias, padding=2), F.conv2d(x, weight, bias, padding=1)
+    assert len(calls) == 1 and other.shape == (2, 3, 10, 12)
+    expected = F.conv2d(x, weight, bias, padding=2)
+    assert found.dtype == torch.float32 and (found - expected).abs().max() <= tolerance * expected.abs().max()

@@ -4,7 +4,7 @@
 
 Times one forward of two patches, float and quantized; then runs the option file's whole process as a user would, in a
 process of its own, without validation on the way. Prints a Markdown table. What it trained stays in ``experiments``.
-Times are given in float forwards, too: machines differ, that ratio hardly does.
+Times are given in forwards of the bare float network, too: machines differ, that ratio hardly does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 7
+STAGES = ('weight', 'activation', 'mapping', 'joint')
 
 
 def run_process(option_file: Path, iterations: int | None, threads: int) -> dict[str, float]:
@@ -70,12 +71,14 @@ def best_of(call: Callable[[], object]) -> float:
 
 
 def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
-    """Seconds of a forward of two patches: float, quantized, and each with products in bfloat16."""
+    """Seconds of a forward of two patches: the bare backbone, and the wrapped network, float and quantized."""
     import torch
     from basicsr.archs import build_network
 
+    from dynq_basicsr.models.allocator import keep_freed_memory
     from dynq_basicsr.models.precision import Products
 
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     net = build_network(read_options(option_file)['network_g']).eval().to(memory_format=torch.channels_last)
@@ -83,6 +86,8 @@ def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
     patches = torch.rand(2, 3, 96, 96).contiguous(memory_format=torch.channels_last)
     costs = {}
     with torch.no_grad():
+        with net.floating():
+            costs['bare'] = best_of(lambda: net(patches))
         for label, dtype in (('', None), (' in bfloat16', torch.bfloat16)):
 
             def forward(dtype=dtype) -> None:
@@ -111,18 +116,20 @@ def main() -> None:
     iterations = arguments.iterations
     if iterations is None:
         iterations = train['total_iter'] - train['calibration_iter']
-    fine_tuning = sum(figures.get(stage, 0) for stage in ('weight', 'activation', 'mapping'))
-    total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / max(iterations, 1), costs['float']
+    stages = [stage for stage in STAGES if stage in figures]
+    fine_tuning = sum(figures[stage] for stage in stages)
+    total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / max(iterations, 1), costs['bare']
 
     print(f'`{option_file.name}`, {arguments.threads} threads, {iterations} iterations of fine-tuning\n')
     print('| what | measured |\n|---|---|')
     print(f'| calibration | {figures["calibration"]:.0f} s |')
-    for stage in ('weight', 'activation', 'mapping'):
-        print(f'| fine-tuning, {stage} | {figures.get(stage, 0):.0f} s |')
+    for stage in stages:
+        print(f'| fine-tuning, {stage} | {figures[stage]:.0f} s |')
     print(f'| calibration and fine-tuning | {total:.0f} s = {total / unit:.0f} float forwards |')
     print(f'| an iteration of fine-tuning | {iteration:.2f} s = {iteration / unit:.2f} float forwards |')
     print(f'| whole process, start and last validation included | {figures["whole process"]:.0f} s |')
     print(f'| peak memory | {figures["peak GiB"]:.2f} GiB |')
+    print(f'| bare float forward of two patches, the unit above | {unit:.3f} s |')
     for label in ('', ' in bfloat16'):
         ours, floating = costs[f'quantized{label}'], costs[f'float{label}']
         print(f'| forward{label}, quantized / float | {ours:.3f} s / {floating:.3f} s = {ours / floating:.2f} |')

@@ -180,8 +180,15 @@ class AdaBMModel(QuantizedModel):
         losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](student, teacher)
         if stage in ('mapping', JOINT) and self.network.policy.learned():
             goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
-            losses['l_bit'] = weights.bit * (bits - goal).clamp(min=0)
+            losses['l_bit'] = weights.bit * (self._running_bits(bits) - goal).clamp(min=0)
         return losses, bits.detach()
+
+    def _running_bits(self, bits: Tensor) -> Tensor:
+        """Mean bits over batches, with the gradient of this batch's; kept with the optimizer, whose state is saved."""
+        memory = self._current.param_groups[0]
+        before = memory.get('mean_bits', bits.item())
+        memory['mean_bits'] = before + (1 - self.recipe.loss.bit_momentum) * (bits.item() - before)
+        return memory['mean_bits'] + (bits - bits.detach())
 
     def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
         """Evaluate a data set, once the network is calibrated; training notes the figures in ``adabm_curve.csv``."""

@@ -54,6 +54,8 @@ class LossWeights:
         feature: Distance of normalized features (L_skt).
         bit: Mean bits above ``target_bits``; in stages that learn the mapping only.
         target_bits: Where the bit loss begins; None: the base bits.
+        bit_momentum: Of the running mean of bits over batches that ``target_bits`` applies to; 0: each batch by itself,
+            as in the paper.
         feature_form: What ``feature`` compares: ``direction`` (AdaBM) or ``attention`` maps (PTQ4SR).
     """
 
@@ -61,12 +63,14 @@ class LossWeights:
     feature: float = 10.0
     bit: float = 50.0
     target_bits: float | None = None
+    bit_momentum: float = 0.0
     feature_form: str = 'direction'
 
     def __post_init__(self) -> None:
         for key in ('pixel', 'feature', 'bit'):
             check_number(f'train.loss.{key}', getattr(self, key), 0)
         check_choice('train.loss.feature_form', self.feature_form, FEATURE_LOSSES)
+        check_number('train.loss.bit_momentum', self.bit_momentum, 0, 0.999)
         if self.target_bits is not None:
             check_number('train.loss.target_bits', self.target_bits, 0)
 

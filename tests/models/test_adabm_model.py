@@ -255,3 +255,16 @@ def test_patches_larger_than_the_data_sets_are_refused(train_options):
     options['train']['patch_size'] = 32
     with pytest.raises(DynqError, match='train.patch_size: 32'):
         AdaBMModel.check_options(options)
+
+
+@pytest.mark.parametrize('momentum', [0, 0.75])
+def test_the_bit_loss_begins_at_the_target_of_the_running_mean(train_options, train, batches, momentum):
+    options = train_options()
+    options['train'] |= {'stages': ['joint'], 'loss': {'bit': 2, 'target_bits': 3, 'bit_momentum': momentum}}
+    losses = []
+    train(options, batches(6), watch=lambda i, m: losses.append(dict(m.get_current_log())))
+    mean = None
+    for loss in losses[2:]:
+        mean = loss['bits'] if mean is None else momentum * mean + (1 - momentum) * loss['bits']
+        assert loss['l_bit'] == pytest.approx(2 * max(mean - 3, 0), rel=1e-4)
+    assert len({round(loss['bits'], 3) for loss in losses[2:]}) > 1

@@ -4,6 +4,7 @@ import json
 import sys
 
 import cv2
+import pytest
 import torch
 import yaml
 from basicsr.models import build_model
@@ -16,21 +17,24 @@ def snapshot(model):
     return {name: value.clone() for name, value in model.network.state_dict().items()}
 
 
-def test_resuming_goes_on_as_if_nothing_had_happened(train_options, train, batches):
-    options = train_options(train={'total_iter': 11})
+JOINT = {'stages': ['joint'], 'lr_schedule': 'cosine', 'loss': {'bit': 2, 'target_bits': 3, 'bit_momentum': 0.9}}
+
+
+@pytest.mark.parametrize('recipe', [{}, JOINT])
+def test_resuming_goes_on_as_if_nothing_had_happened(train_options, train, batches, recipe):
+    recipe = {'total_iter': 11, **recipe}
+    options = train_options(train=recipe)
     straight = train(options, batches(11))
 
     def watch(iteration, model):
         if iteration == 6:
             model.save(0, 6)
 
-    first = train(train_options(train={'total_iter': 11}), batches(6), watch=watch)
+    first = train(train_options(train=recipe), batches(6), watch=watch)
     state = torch.load(first.opt['path']['training_states'] + '/6.state', weights_only=True)
     assert (state['iter'], state['epoch']) == (6, 0)
     resumed = build_model(
-        train_options(
-            train={'total_iter': 11}, path={'pretrain_network_g': first.opt['path']['models'] + '/net_g_6.pth'}
-        )
+        train_options(train=recipe, path={'pretrain_network_g': first.opt['path']['models'] + '/net_g_6.pth'})
     )
     resumed.resume_training(state)
     train(resumed, batches(11)[6:], start=7)

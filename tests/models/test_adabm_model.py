@@ -251,7 +251,8 @@ def test_fine_tuning_sees_smaller_patches_than_calibration(train_options, train,
 
 def test_patches_larger_than_the_data_sets_are_refused(train_options):
     options = train_options()
-    options['datasets']['train'] = {'patch_size': 24}
+    loading = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0}
+    options['datasets'] = {'train': {**loading, 'patch_size': 24}}
     options['train']['patch_size'] = 32
     with pytest.raises(DynqError, match='train.patch_size: 32'):
         AdaBMModel.check_options(options)

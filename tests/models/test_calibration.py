@@ -132,17 +132,35 @@ def test_weights_are_searched(batches):
             torch.testing.assert_close(layer.weight_range.upper, expected)
 
 
-def test_ends_keep_minimum_and_maximum_and_search_weights_at_8_bits(batches, inputs_of):
+@pytest.mark.parametrize('norm', [1, 2])
+def test_ends_are_searched_at_8_bits_by_the_squared_error(batches, norm):
+    net = build(quantization=FULL)
+    calibration = Calibration(net, clipping_norm=norm)
+    for batch in batches(4):
+        calibration.observe(batch['lq'])
+    calibration.finish()
+    searched = 0
+    for layer, observer in zip(calibration.layers, calibration.observers, strict=True):
+        bounds = layer.activation_range
+        if layer.name in ENDS:
+            lower, upper = search_clipping(observer, 8)
+            assert (-bounds.lower.item(), bounds.upper.item()) == pytest.approx((max(-lower, 1e-8), upper), rel=1e-5)
+            torch.testing.assert_close(layer.weight_range.upper, search_weight_range(layer.weight, 8))
+            searched += 1
+        elif layer.name == 'conv_after_body':
+            assert bounds.upper < observer.upper
+    assert searched == len(ENDS)
+
+
+def test_ends_keep_minimum_and_maximum_without_bit_aware_clipping(batches, inputs_of):
     seen = inputs_of(batches(4))
-    net = calibrate(build(quantization=FULL), batches(4))
+    net = calibrate(build(quantization=FULL), batches(4), bit_aware_clipping=False)
     layers = {layer.name: layer for layer in net.quant_layers()}
     assert set(layers) == set(seen)
     for name in ENDS:
         bounds = layers[name].activation_range
         assert bounds.lower.item() == pytest.approx(min(0, seen[name].min().item()), rel=1e-5, abs=1e-7)
         assert bounds.upper.item() == pytest.approx(seen[name].max().item(), rel=1e-5)
-        torch.testing.assert_close(layers[name].weight_range.upper, search_weight_range(layers[name].weight, 8))
-    assert layers['conv_after_body'].activation_range.upper < seen['conv_after_body'].max()
 
 
 def test_the_layer_map_of_scope_full_knows_nothing_of_the_ends(batches, inputs_of):

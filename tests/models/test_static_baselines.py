@@ -38,10 +38,23 @@ def test_option_files_are_static_recipes(name):
     recipe = AdaBMOptions.from_dict(opt['train'])
     assert opt['network_g']['policy'] == {'type': 'Fixed'} and not recipe.bit_aware_clipping
     assert opt['network_g']['quantization']['scope'] == 'full'
-    assert recipe.total_iter - recipe.calibration_iter == (500 if name.endswith('_ft') or name == 'ptq4sr' else 0)
     rule = name.removesuffix('_ft')
     expected = ('minmax', 'density') if name == 'ptq4sr' else (rule, rule)
     assert (recipe.ranges.weight_range, recipe.ranges.activation_range) == expected
+
+
+@pytest.mark.parametrize('name', ['minmax_ft', 'percentile_ft'])
+def test_fine_tuned_baselines_have_the_schedule_of_adabm(name):
+    ours, theirs = option_file(name)['train'], option_file('adabm')['train']
+    same = ('total_iter', 'calibration_iter', 'stages', 'patch_size', 'lr_schedule', 'precision')
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert ours['lr'].items() <= theirs['lr'].items() and ours['loss'].items() <= theirs['loss'].items()
+
+
+@pytest.mark.parametrize('name, iterations', [('minmax', 0), ('percentile', 0), ('ptq4sr', 500)])
+def test_how_long_the_others_learn(name, iterations):
+    recipe = AdaBMOptions.from_dict(option_file(name)['train'])
+    assert recipe.total_iter - recipe.calibration_iter == iterations
 
 
 def test_ptq4sr_learns_activations_for_250_iterations_and_then_weights():
@@ -65,8 +78,8 @@ def test_each_recipe_runs_from_calibration_to_figures(name, train_options, test_
     model = train(options, batches(total), watch=watch)
     assert stages == ['calibration'] + {
         'ptq4sr': ['activation'] * 5 + ['weight'] * 5,
-        'minmax_ft': ['weight', 'activation'] * 5,
-        'percentile_ft': ['weight', 'activation'] * 5,
+        'minmax_ft': ['joint'] * 3,
+        'percentile_ft': ['joint'] * 3,
     }.get(name, [])
     for log in logs[1:]:
         assert set(log) == {'l_pix', 'l_skt', 'bits'} and log['bits'] == 4

@@ -178,4 +178,29 @@ TABLE4 = Table(
      'the paper\'s Table 3.',),
 )  # fmt: skip
 
-TABLES = {2: TABLE2, 3: TABLE3, 4: TABLE4}
+_PLUS = 'options/adabm_plus_srresnet_x4_w4a4.yml'
+_LEFT_OUT: Mapping[str, Mapping[str, object]] = {
+    'learned rounding': {'network_g.quantization.weight.rounding': 'nearest'},
+    'strong feature loss': {'train.loss.feature': 10},
+    'gentle bit loss': {'train.loss.bit': 50, 'train.loss.bit_momentum': 0, 'train.loss.target_bits': 4.4},
+    'small patches': {'train.patch_size': None},
+    'fast activation ranges': {'train.lr.activation': 0.01},
+}
+PLUS = Table(
+    'adabm_plus',
+    'Beyond AdaBM: the plus recipe and its ingredients at 4/4 bits, x4, in patches of 96',
+    96,
+    (
+        Row('float', 'float', '32/32'),
+        Row('adabm_w4a4', 'AdaBM, stages in turn, 500 iterations', '4/4MP', 'options/adabm_srresnet_x4_w4a4.yml'),
+        Row('adabm_fast_w4a4', 'fast: all together, 150 iterations', '4/4MP',
+            'options/adabm_fast_srresnet_x4_w4a4.yml'),
+        Row('adabm_plus_w4a4', 'plus', '4/4MP', _PLUS),
+        *(Row(f'adabm_plus_without_{name.replace(" ", "_")}_w4a4', f'plus without {name}', '4/4MP', _PLUS, changes)
+          for name, changes in _LEFT_OUT.items()),
+        Row('adabm_plus_channel_w4a4', 'plus with a weight range a channel', '4/4MP', _PLUS,
+            {'network_g.quantization.weight.granularity': 'channel'}),
+    ),
+)  # fmt: skip
+
+TABLES = {'2': TABLE2, '3': TABLE3, '4': TABLE4, 'plus': PLUS}

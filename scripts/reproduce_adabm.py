@@ -1,10 +1,10 @@
 """Make a table of AdaBM (Hong and Lee, CVPR 2024) again, our figures beside the paper's.
 
-    python scripts/reproduce_adabm.py --table 2|3|4|5 [--backbone srresnet|edsr_small|edsr|rdn] [--quick]
+    python scripts/reproduce_adabm.py --table 2|3|4|5|plus [--backbone srresnet|edsr_small|edsr|rdn] [--quick]
 
-Table 2: adaptive bit-widths; 3: fully quantized, with baselines; 4: ablation; 5: costs. Writes
-``results/tables/adabm_table<k>.md`` and ``.csv``, anew after each row. What was run with the same options is not run
-again, so the same command goes on after an interruption.
+Table 2: adaptive bit-widths; 3: fully quantized, with baselines; 4: ablation; 5: costs; plus: our own recipe and its
+ingredients. Writes ``results/tables/adabm_table<k>.md`` and ``.csv``, anew after each row. What was run with the same
+options is not run again, so the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dynq_basicsr.report.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = 'srresnet'
+COSTS = '5'
 
 
 def reproduce(table: Table, plan: Plan, stem: Path, execute: Execute = run_module) -> Outcome:
@@ -58,18 +59,18 @@ def reproduce(table: Table, plan: Plan, stem: Path, execute: Execute = run_modul
     return TableRunner(plan, execute).run(table.rows, write)
 
 
-def run(number: int, backbone: Backbone, sets: Sequence[str] | None, quick: bool, root: Path = ROOT) -> list[str]:
+def run(number: str, backbone: Backbone, sets: Sequence[str] | None, quick: bool, root: Path = ROOT) -> list[str]:
     """Do what the command line asks for; return the failures.
 
     Args:
-        number: Of the table.
+        number: Of the table in the paper, or its name.
         backbone: The float network.
         sets: Data sets; None: all of them, or those of a quick run.
         quick: Shorter training, fewer images.
         root: The project's folder.
     """
     key = '' if backbone.key == DEFAULT else f'_{backbone.key}'
-    if number == 5:
+    if number == COSTS:
         stem = root / 'results' / 'tables' / f'adabm_table5{key}'
         lines, failures = adabm_costs.costs(root, backbone), []
         table_writer.write_files(stem, adabm_costs.markdown(lines, backbone), adabm_costs.FIELDS, lines)
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 after an error that the user can mend, in a row or in all; 130 when interrupted.
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--table', type=int, choices=(*TABLES, 5), required=True, help='number in the paper')
+    parser.add_argument('--table', choices=sorted((*TABLES, COSTS)), required=True, help='number in the paper, or plus')
     parser.add_argument('--backbone', choices=BACKBONES, default=DEFAULT, help='float network (default: %(default)s)')
     parser.add_argument('--sets', nargs='+', choices=SETS, metavar='SET', help=f'of {", ".join(SETS)} (default: all)')
     parser.add_argument('--quick', action='store_true',

@@ -85,6 +85,6 @@ class Table:
         """The networks that the paper's table has, in all its rows."""
         return tuple(one for one in self.rows[0].paper if all(one in row.paper for row in self.rows))
 
-    def network_for(self, backbone: Backbone) -> str:
-        """The paper's network that stands beside ours."""
-        return next(name for name in (*backbone.paper, *self.networks) if name in self.networks)
+    def network_for(self, backbone: Backbone) -> str | None:
+        """The paper's network that stands beside ours; None where the table is our own."""
+        return next((name for name in (*backbone.paper, *self.networks) if name in self.networks), None)

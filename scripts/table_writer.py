@@ -12,10 +12,8 @@ from table_runner import Outcome
 
 from dynq_basicsr.report.tables import format_table
 
-COLUMNS = (
-    'network', 'bits', 'FAB', 'PSNR', 'from float', 'SSIM',
-    'paper: FAB', 'PSNR', 'from float', 'SSIM', 'ours - paper: PSNR', 'from float',
-)  # fmt: skip
+OURS = ('network', 'bits', 'FAB', 'PSNR', 'from float', 'SSIM')
+COLUMNS = (*OURS, 'paper: FAB', 'PSNR', 'from float', 'SSIM', 'ours - paper: PSNR', 'from float')
 FIELDS = (
     'set', 'network', 'bits', 'fab', 'psnr', 'psnr_from_float', 'ssim',
     'paper_network', 'paper_fab', 'paper_psnr', 'paper_psnr_from_float', 'paper_ssim',
@@ -70,15 +68,17 @@ def _minus(one: float | None, other: float | None) -> float | None:
 def markdown(table: Table, backbone: Backbone, lines: Sequence[Mapping], outcome: Outcome, notes: Sequence[str]) -> str:
     """The whole table: one part a data set, then what one must know to read it."""
     network = table.network_for(backbone)
-    parts = [f'# {table.title}', f'Ours: {backbone.title}; the paper: {network}. PSNR in dB on Y.']
-    if backbone.title != network:
+    columns = COLUMNS if network else OURS
+    paper = f'; the paper: {network}' if network else ''
+    parts = [f'# {table.title}', f'Ours: {backbone.title}{paper}. PSNR in dB on Y.']
+    if network and backbone.title != network:
         parts.append(
             f'The networks differ: compare the columns "from float", each with its own float network, not the PSNR of '
             f'{backbone.title} with that of {network}.'
         )
     for dataset in dict.fromkeys(line['set'] for line in lines):
-        parts += [f'## {dataset}', format_table(COLUMNS, [_cells(line) for line in lines if line['set'] == dataset],
-                                                'markdown')]  # fmt: skip
+        cells = [_cells(line)[: len(columns)] for line in lines if line['set'] == dataset]
+        parts += [f'## {dataset}', format_table(columns, cells, 'markdown')]
     labels = {row.key: f'{row.label} {row.bits}' for row in table.rows}
     parts += [f'- {note}' for note in (*table.notes, *notes)]
     parts += [f'- {labels[key]} failed: {message}' for key, message in outcome.failures.items()]

@@ -18,16 +18,16 @@ def tables(import_script):
 
 
 def test_tables_have_the_papers_rows(tables):
-    bits = [(row.label, row.bits, row.ours) for row in tables.TABLES[2].rows]
+    bits = [(row.label, row.bits, row.ours) for row in tables.TABLES['2'].rows]
     assert bits == [('float', '32/32', True), ('CADyQ', '8/6MP', False), ('CABM', '8/6MP', False),
                     ('AdaBM', '8/6MP', True), ('CADyQ', '4/4MP', False), ('CABM', '4/4MP', False),
                     ('AdaBM', '4/4MP', True)]  # fmt: skip
     methods = ['MinMax', 'Percentile', 'MinMax+FT', 'Percentile+FT', 'PTQ4SR', 'AdaBM']
-    assert [row.label for row in tables.TABLES[3].rows] == ['float', *methods, *methods]
-    assert [row.label for row in tables.TABLES[4].rows[1:]] == [
+    assert [row.label for row in tables.TABLES['3'].rows] == ['float', *methods, *methods]
+    assert [row.label for row in tables.TABLES['4'].rows[1:]] == [
         'none', 'I2B + L2B + BaC', 'FT', 'I2B + FT', 'L2B + FT', 'BaC + FT', 'I2B + L2B + BaC + FT',
     ]  # fmt: skip
-    assert [tables.TABLES[number].patch_size for number in (2, 3, 4)] == [96, None, None]
+    assert [tables.TABLES[number].patch_size for number in '234'] == [96, None, None]
 
 
 def test_figures_of_the_paper(tables):
@@ -36,18 +36,18 @@ def test_figures_of_the_paper(tables):
         one = row.paper[network][dataset]
         return one.psnr, one.ssim, one.fab
 
-    assert figures(2, 'adabm_w4a4', 'SRResNet', 'Urban100') == (25.32, 0.757, 4.2)
-    assert figures(2, 'adabm_w8a6', 'EDSR', 'Urban100') == (25.96, 0.782, 5.7)
-    assert figures(3, 'float', 'RDN', 'Set14') == (28.67, 0.784, 32)
-    assert figures(3, 'minmax_fq_w4a4', 'EDSR', 'Set5') == (26.83, 0.624, 4)
-    assert figures(3, 'percentile_ft_fq_w6a6', 'RDN', 'BSD100') == (21.87, 0.677, 6)
-    assert figures(3, 'adabm_fq_w6a6', 'EDSR', 'BSD100') == (27.47, 0.731, 5.4)
-    assert figures(4, 'ablation_i2b_ft_fq_w4a4', 'EDSR', 'Urban100') == (23.80, 0.662, 4.1)
-    assert figures(4, 'adabm_fq_w4a4', 'EDSR', 'Urban100') == (25.11, 0.736, 3.7)
+    assert figures('2', 'adabm_w4a4', 'SRResNet', 'Urban100') == (25.32, 0.757, 4.2)
+    assert figures('2', 'adabm_w8a6', 'EDSR', 'Urban100') == (25.96, 0.782, 5.7)
+    assert figures('3', 'float', 'RDN', 'Set14') == (28.67, 0.784, 32)
+    assert figures('3', 'minmax_fq_w4a4', 'EDSR', 'Set5') == (26.83, 0.624, 4)
+    assert figures('3', 'percentile_ft_fq_w6a6', 'RDN', 'BSD100') == (21.87, 0.677, 6)
+    assert figures('3', 'adabm_fq_w6a6', 'EDSR', 'BSD100') == (27.47, 0.731, 5.4)
+    assert figures('4', 'ablation_i2b_ft_fq_w4a4', 'EDSR', 'Urban100') == (23.80, 0.662, 4.1)
+    assert figures('4', 'adabm_fq_w4a4', 'EDSR', 'Urban100') == (25.11, 0.736, 3.7)
 
 
 def test_every_row_of_table_3_has_figures_of_both_networks(tables):
-    for row in tables.TABLES[3].rows:
+    for row in tables.TABLES['3'].rows:
         assert {network: tuple(sets) for network, sets in row.paper.items()} == {
             'EDSR': tables.SETS, 'RDN': tables.SETS,
         }  # fmt: skip
@@ -59,7 +59,7 @@ def test_one_name_is_one_network(tables):
         for row in table.rows:
             recipe = row.base, dict(row.overrides)
             assert seen.setdefault(row.key, recipe) == recipe
-    assert len(seen) == 1 + 4 + 2 + 12 + 6
+    assert len(seen) == 1 + 4 + 2 + 12 + 6 + 8
 
 
 @pytest.mark.parametrize('key, switches', [
@@ -68,7 +68,7 @@ def test_one_name_is_one_network(tables):
     ('l2b_ft', (False, True, False, True)), ('bac_ft', (False, False, True, True)),
 ])  # fmt: skip
 def test_switches_of_the_ablation(tables, key, switches):
-    row = next(row for row in tables.TABLES[4].rows if row.key == f'ablation_{key}_fq_w4a4')
+    row = next(row for row in tables.TABLES['4'].rows if row.key == f'ablation_{key}_fq_w4a4')
     changes = dict(row.overrides)
     fine_tunes = 'train.total_iter' not in changes
     assert fine_tunes or changes['train.total_iter'] == changes['train.calibration_iter']
@@ -82,7 +82,15 @@ def test_networks_of_the_paper(tables):
         'rdn': ['EDSR', 'RDN', 'EDSR'],
     }  # fmt: skip
     for key, networks in expected.items():
-        assert [table.network_for(tables.BACKBONES[key]) for table in tables.TABLES.values()] == networks
+        assert [tables.TABLES[number].network_for(tables.BACKBONES[key]) for number in '234'] == networks
+        assert tables.PLUS.network_for(tables.BACKBONES[key]) is None
+
+
+def test_each_ingredient_of_the_plus_recipe_is_left_out_once(tables):
+    whole = next(row for row in tables.PLUS.rows if row.key == 'adabm_plus_w4a4')
+    changes = [dict(row.overrides) for row in tables.PLUS.rows if 'plus without' in row.label]
+    assert len(changes) == 5 and all(changes) and not whole.overrides
+    assert len({key for one in changes for key in one}) == sum(map(len, changes))
 
 
 def test_files_of_the_rows_pass_our_checks(tables, import_script, project, monkeypatch):

@@ -64,6 +64,17 @@ def test_the_table_says_where_networks_differ(parts, backbones, key, network, di
     assert lines[0]['paper_psnr'] == {'EDSR': 32.10, 'RDN': 32.24}[network]
 
 
+def test_a_table_of_our_own_has_no_columns_of_a_paper(parts, backbones, import_script):
+    writer, table, outcome = parts
+    rows = import_script('table_rows')
+    own = rows.Table('t', 'Our table', None, (rows.Row('float', 'float', '32/32'), rows.Row('adabm', 'plus', '4/4MP')))
+    lines = writer.compare(own, backbones['srresnet'], ['Set5'], outcome)
+    text = writer.markdown(own, backbones['srresnet'], lines, outcome, [])
+    assert 'paper' not in text and 'Ours: SRResNet. PSNR in dB on Y.' in text
+    cells = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines() if line.startswith('|')]
+    assert tuple(cells[0]) == writer.OURS and cells[3] == ['plus', '4/4MP', '3.91', '31.25', '-0.76', '0.8701']
+
+
 def test_markdown_shows_every_figure(parts, backbones):
     writer, table, outcome = parts
     outcome.failures['adabm'] = 'it broke.'

@@ -9,8 +9,8 @@ from table_rows import Backbone, Figures, Row, Table
 SETS = ('Set5', 'Set14', 'BSD100', 'Urban100')
 QUICK_SETS = ('Set5', 'Urban100')
 QUICK_IMAGES = {'Urban100': 20}  # the first ones by name
-# On top of every row that fine-tunes, as far as its option file has the keys: as many epochs as ever, shorter ones.
-QUICK_TRAIN: Mapping[str, object] = {'train.total_iter': 200, 'train.stage_iter': 15}  # 50 calibrate
+# On top of every row that fine-tunes for longer, as far as its option file has the keys; 50 iterations calibrate.
+QUICK_TRAIN: Mapping[str, object] = {'train.total_iter': 200, 'train.stage_iter': 15}
 
 BACKBONES = {
     backbone.key: backbone

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quickstart_data import prepare_data
-from stages import run_module
+from run_module import run_module
 
 from dynq_basicsr.report.command import run_command
 from dynq_basicsr.report.crops import crop_folders

@@ -17,7 +17,7 @@ from pathlib import Path
 import adabm_costs
 import table_writer
 from adabm_tables import BACKBONES, QUICK_IMAGES, QUICK_SETS, QUICK_TRAIN, SETS, TABLES
-from stages import run_module
+from run_module import run_module
 from table_options import Plan
 from table_rows import Backbone, Table
 from table_runner import Execute, Outcome, TableRunner
@@ -37,7 +37,7 @@ def reproduce(table: Table, plan: Plan, stem: Path, execute: Execute = run_modul
         table: The table.
         plan: How.
         stem: Path of the files without a suffix.
-        execute: Runs a command; as ``stages.run_module``.
+        execute: Runs a command; as ``run_module.run_module``.
 
     Raises:
         DynqError: If the float network is missing; then nothing is run.
@@ -47,7 +47,8 @@ def reproduce(table: Table, plan: Plan, stem: Path, execute: Execute = run_modul
         f'Float weights: `{checkpoint}`. One run each, evaluated '
         + (f'in patches of {plan.patch_size}, the float network, too.' if plan.patch_size else 'on whole images.')
     ]
-    notes += ['Quick: a shorter fine-tuning.'] if plan.quick_train is not None else []
+    shortened = [row.label for row in table.rows if row.base and plan.job(row).train['name'].endswith('_quick')]
+    notes += [f'Quick, with a shorter fine-tuning: {", ".join(dict.fromkeys(shortened))}.'] if shortened else []
     cut = {name: count for name, count in (plan.quick_images or {}).items() if name in plan.sets}
     notes += [f'Ours on {name}: its first {count} images; the paper: all of them.' for name, count in cut.items()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,8 +76,9 @@ class Plan:
         network, checkpoint = self.float_network()
         name, train = f'table_{self.backbone.key}_{row.key}', None
         if row.base:
-            name += '_quick' if self.quick_train is not None else ''
             train = self._train_options(row, name, network, checkpoint)
+            if self.quick_train is not None and self._shorten(train):
+                name = train['name'] = f'{name}_quick'
             network, checkpoint = {'type': 'QuantizedSR'}, f'experiments/{name}/models/net_g_latest.pth'
         tests = {one: self._test_options(one, name, network, checkpoint) for one in self.sets}
         return Job(name, f'{row.label} {row.bits}', train, tests)
@@ -90,13 +92,14 @@ class Plan:
         options['datasets'] = {'train': options['datasets']['train']}
         override(options, self.backbone.train, new=False)
         override(options, row.overrides)
-        train = options['train']
-        if self.quick_train is not None:
-            calibrates_only = train['total_iter'] == train['calibration_iter']
-            override(options, self.quick_train, new=False)
-            if calibrates_only:
-                train['total_iter'] = train['calibration_iter']
         return options
+
+    def _shorten(self, options: dict) -> bool:
+        """Apply the overrides of a quick run; tell whether they changed anything. Calibration is never shortened."""
+        before, train = deepcopy(options), options['train']
+        if train['total_iter'] != train['calibration_iter']:
+            override(options, self.quick_train, new=False)
+        return options != before
 
     def _test_options(self, dataset: str, name: str, network: dict, checkpoint: str) -> dict:
         options = read_options(self.root / TEST_FILE)

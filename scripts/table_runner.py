@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from stages import run_module
+from run_module import run_module
 from table_options import Job, Plan
 from table_records import Fingerprints, Record
 from table_rows import Row
@@ -20,7 +20,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.tables import read_metrics
 
 TRAINING_SHARE = 0.9  # of the time of a row, for the bar
-Execute = Callable[..., None]  # as stages.run_module
+Execute = Callable[..., None]  # as run_module.run_module
 
 
 @dataclass
@@ -82,7 +82,7 @@ class TableRunner:
 
     Args:
         plan: What the rows have in common.
-        execute: Runs a command; as ``stages.run_module``.
+        execute: Runs a command; as ``run_module.run_module``.
     """
 
     def __init__(self, plan: Plan, execute: Execute = run_module) -> None:

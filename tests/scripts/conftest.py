@@ -56,7 +56,7 @@ def project(tmp_path) -> Path:
 
 
 class FakeCommands:
-    """Stands in for ``stages.run_module``: leaves the files that training and testing leave, and remembers the calls.
+    """Stands in for ``run_module``: leaves the files that training and testing leave, and remembers the calls.
 
     Args:
         root: The project's folder.

@@ -36,7 +36,7 @@ def test_quick_takes_less(script, project, commands):
     names = [name for kind, name in commands.taken() if kind == 'test' and 'float' in name]
     assert names == ['table_srresnet_float_patches96_Set5', 'table_srresnet_float_patches96_Urban100_20']
     text = (project / 'results/tables/adabm_table2_quick.md').read_text()
-    assert '- Quick: a shorter fine-tuning.' in text and 'Urban100: its first 20 images' in text
+    assert '- Quick, with a shorter fine-tuning: AdaBM.' in text and 'Urban100: its first 20 images' in text
 
 
 def test_a_failure_is_told_at_the_end(script, project, commands, capsys):

@@ -115,8 +115,11 @@ def test_quick_shortens_fine_tuning_and_never_begins_one(plan, rows):
     job = quick.job(row_of(rows))
     assert job.name == 'table_srresnet_adabm_w4a4_quick'
     assert [job.train['train'][key] for key in ('total_iter', 'calibration_iter', 'stage_iter')] == [60, 10, 5]
-    calibration = quick.job(row_of(rows, **{'train.total_iter': 50, 'train.calibration_iter': 50})).train['train']
-    assert calibration['total_iter'] == calibration['calibration_iter'] == 10
+    calibration = quick.job(row_of(rows, **{'train.total_iter': 50, 'train.calibration_iter': 50}))
+    assert calibration.name == 'table_srresnet_adabm_w4a4'  # nothing to shorten, so the network of the whole run
+    assert calibration.train['train']['total_iter'] == calibration.train['train']['calibration_iter'] == 50
+    same = plan(quick_train={'train.total_iter': 550}).job(row_of(rows))
+    assert same.name == same.train['name'] == 'table_srresnet_adabm_w4a4'
 
 
 def test_quick_takes_the_first_images(plan, rows, project):

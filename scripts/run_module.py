@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ def run_module(
     on_iteration: Callable[[int], None] = lambda iteration: None,
     flags: Sequence[str] = (),
 ) -> None:
-    """Run ``python -m MODULE -opt FILE`` from the project's folder. No command outlives an interrupted script.
+    """Run ``python -m MODULE -opt FILE`` from the project's folder; it ends where the script is interrupted or killed.
 
     Args:
         module: ``dynq_basicsr.train`` or ``dynq_basicsr.test``.
@@ -33,6 +34,7 @@ def run_module(
     Raises:
         DynqError: If it fails; tells its last line.
     """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a KeyboardInterrupt, too
     last, command = '', [sys.executable, '-m', module, '-opt', str(option_file), *flags]
     with open(log, 'a', encoding='utf-8') as file, subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace',
@@ -51,6 +53,8 @@ def run_module(
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     if process.returncode:
         reason = last.removeprefix('dynq_basicsr: error: ')
         raise DynqError(f'{option_file} failed: {reason} The whole log is in {log}.')

@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def act() -> None:
+        if given.table == COSTS and (given.sets or given.quick):
+            raise DynqError('--table 5 computes costs; leave out --sets and --quick.')
         failures = run(given.table, BACKBONES[given.backbone], given.sets, given.quick)
         if failures:
             raise DynqError(f'{len(failures)} rows failed, see below the table; the first: {failures[0]}')

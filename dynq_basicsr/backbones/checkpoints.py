@@ -84,7 +84,7 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
     if is_quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
     if is_quantized and description:
-        _check_description(path, _with_defaults(description), net.description)
+        _check_description(path, _with_defaults(path, description), net.description)
     target = net.backbone if wrapped and not is_quantized else net
     own = target.state_dict()
     if not is_quantized:
@@ -117,9 +117,17 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
                 raise DynqError(f'{path}: {key} means rgb_mean {colour}, which network_g does not have; set rgb_mean.')
 
 
-def _with_defaults(description: Mapping) -> dict[str, object]:
-    """The description of a checkpoint, completed by options that are younger than it."""
-    return {**description, 'quantization': asdict(QuantizationOptions.from_dict(description.get('quantization')))}
+def _with_defaults(path: str | Path, description: Mapping) -> dict[str, object]:
+    """The description of a checkpoint, completed by options that are younger than it.
+
+    Raises:
+        DynqError: If it has options that this version does not know.
+    """
+    try:
+        quantization = asdict(QuantizationOptions.from_dict(description.get('quantization')))
+    except DynqError as error:
+        raise DynqError(f'{path}: describes a network that this version cannot make ({error}); update it.') from error
+    return {**description, 'quantization': quantization}
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

@@ -14,6 +14,7 @@ from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.data.sources import counted, list_folder, lmdb_keys, read_file, read_lmdb, some
 from dynq_basicsr.errors import DynqError, check_keys
 
+DEFAULT_PATCH_SIZE = 96
 _OWN_KEYS = ('name', 'type', 'dataroot_lq', 'io_backend', 'num_images', 'patch_size', 'use_hflip', 'use_rot', 'seed',
              'fixed_crops')
 # What BasicSR's parse_options inserts and its build_dataloader reads.
@@ -48,7 +49,7 @@ class LRCalibrationDataset(Dataset):
         section = f'datasets.{opt.get("phase", "train")}'
         check_keys(section, opt, _OWN_KEYS + _LOADER_KEYS)
         self.opt = opt
-        self.patch_size = _integer(section, opt, 'patch_size', 96, least=1)
+        self.patch_size = _integer(section, opt, 'patch_size', DEFAULT_PATCH_SIZE, least=1)
         self.use_hflip = _switch(section, opt, 'use_hflip')
         self.use_rot = _switch(section, opt, 'use_rot')
         self.fixed_crops = _switch(section, opt, 'fixed_crops')

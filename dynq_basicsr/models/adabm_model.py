@@ -12,7 +12,8 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.data.lr_calibration_dataset import DEFAULT_PATCH_SIZE
+from dynq_basicsr.errors import DynqError, check_number
 from dynq_basicsr.models.adabm_options import JOINT, AdaBMOptions
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
@@ -45,8 +46,9 @@ class AdaBMModel(QuantizedModel):
         """Refuse an option file that cannot work; ``train`` is AdaBM's."""
         super().check_options(opt)
         if opt['is_train']:
-            patch_size = AdaBMOptions.from_dict(opt['train']).patch_size
-            given = ((opt.get('datasets') or {}).get('train') or {}).get('patch_size', patch_size)
+            patch_size = AdaBMOptions.from_dict(opt.get('train') or {}).patch_size
+            given = ((opt.get('datasets') or {}).get('train') or {}).get('patch_size', DEFAULT_PATCH_SIZE)
+            check_number('datasets.train.patch_size', given, 1, whole=True)
             if patch_size is not None and patch_size > given:
                 raise DynqError(
                     f'train.patch_size: {patch_size} is more than datasets.train.patch_size, {given}; lower it.'
@@ -69,6 +71,7 @@ class AdaBMModel(QuantizedModel):
         self.taps = FeatureTaps(net.backbone, feature_taps(net.plan.features))
         self.calibration: Calibration | None = None
         self.bar: TrainingBar | None = None
+        self.mean_bits: float | None = None
         self.seconds: dict[str, float] = defaultdict(float)
         self.log_dict: dict[str, float] = {}
         self.setup_optimizers()
@@ -97,6 +100,10 @@ class AdaBMModel(QuantizedModel):
         parts: dict[str, list[tuple[float, list[nn.Parameter]]]] = {'weight': [], 'activation': [], 'mapping': []}
         if options.weight.bits != FLOAT_BITS:
             offsets = [layer.weight_range.offset for layer in layers if layer.weight_range.offset is not None]
+            if offsets and not {'weight', JOINT} & set(self.recipe.stages):
+                raise DynqError(
+                    "network_g.quantization.weight.rounding: 'learned' needs a stage weight or joint in train.stages."
+                )
             bounds = [layer.weight_range.log_upper for layer in layers]
             parts['weight'] = [(rates.weight, bounds), (rates.rounding, offsets)]
         if options.activation.bits != FLOAT_BITS:
@@ -146,10 +153,10 @@ class AdaBMModel(QuantizedModel):
 
     def _fine_tune(self, stage: str, current_iter: int) -> None:
         optimizer = self.stages[stage]
-        for one in self.optimizers:
-            for group in one.param_groups:
-                for parameter in group['params']:
-                    parameter.requires_grad_(one is optimizer)
+        self.network.requires_grad_(False)
+        for group in optimizer.param_groups:
+            for parameter in group['params']:
+                parameter.requires_grad_(True)
         size = self.recipe.patch_size
         self.lq = self.lq[..., :size, :size].contiguous(memory_format=torch.channels_last)
         losses, bits = self._losses(stage)
@@ -184,11 +191,20 @@ class AdaBMModel(QuantizedModel):
         return losses, bits.detach()
 
     def _running_bits(self, bits: Tensor) -> Tensor:
-        """Mean bits over batches, with the gradient of this batch's; kept with the optimizer, whose state is saved."""
-        memory = self._current.param_groups[0]
-        before = memory.get('mean_bits', bits.item())
-        memory['mean_bits'] = before + (1 - self.recipe.loss.bit_momentum) * (bits.item() - before)
-        return memory['mean_bits'] + (bits - bits.detach())
+        """Mean bits over batches, with the gradient of this batch's."""
+        before = bits.item() if self.mean_bits is None else self.mean_bits
+        self.mean_bits = before + (1 - self.recipe.loss.bit_momentum) * (bits.item() - before)
+        return self.mean_bits + (bits - bits.detach())
+
+    def training_memory(self) -> dict[str, object]:
+        """Seconds of each stage and the running mean of bits."""
+        return {'seconds': dict(self.seconds), 'mean_bits': self.mean_bits}
+
+    def resume_training(self, resume_state: dict) -> None:
+        """Go on with optimizers and memory of an interrupted run."""
+        super().resume_training(resume_state)
+        self.seconds.update(resume_state.get('seconds', {}))
+        self.mean_bits = resume_state.get('mean_bits')
 
     def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
         """Evaluate a data set, once the network is calibrated; training notes the figures in ``adabm_curve.csv``."""
@@ -199,7 +215,8 @@ class AdaBMModel(QuantizedModel):
         if self.is_train and self.opt['rank'] == 0:
             file = Path(self.opt['path']['experiments_root']) / 'adabm_curve.csv'
             dataset = dataloader.dataset.opt['name']
-            add_to_curve(file, current_iter, sum(self.seconds.values()), dataset, self.metric_results)
+            iteration = min(current_iter, self.recipe.total_iter)  # BasicSR counts one more after its loop
+            add_to_curve(file, iteration, sum(self.seconds.values()), dataset, self.metric_results)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the calibrated network and, at the end, the seconds of each stage."""

@@ -85,8 +85,8 @@ class AdaBMOptions:
         stage_iter: Iterations after which fine-tuning goes on to the next stage.
         stages: The order of stages: ``weight`` ranges, ``activation`` ranges and bit ``mapping`` in turn, as in the
             paper, or ``joint``: all three in each iteration.
-        patch_size: Side of the patches that fine-tuning sees, LR pixels, cut from those that calibration sees; None:
-            whole.
+        patch_size: Side of the patches that fine-tuning sees, LR pixels: the upper left corners of those that
+            calibration sees, which lie at random themselves unless the data set has ``fixed_crops``; None: whole.
         lr: Learning rates.
         lr_schedule: ``step``, or ``cosine`` from the full rate to zero over fine-tuning.
         lr_decay: Factor after each epoch of a stage, where the schedule is ``step``.

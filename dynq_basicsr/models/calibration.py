@@ -41,15 +41,17 @@ class Calibration:
         self.layers = net.quant_layers()
         self.observers = [InputObserver() for _ in self.layers]
         self.complexities: list[Tensor] = []
-        self._observations: int | None = None
+        self._order: list[QuantLayer] = []
 
     @torch.no_grad()
     def observe(self, images: Tensor) -> None:
         """Run the float network on a batch (N, C, H, W) in [0, 1] and remember what its layers saw."""
         self.complexities.append(gradient_density(images).cpu())
-        with self.net.floating(), observing(self.layers, self.observers, self._observations) as ran:
+        with self.net.floating(), observing(self.layers, self.observers, self._order) as ran:
             self.net(images)
-        self._observations = len(ran)  # batches are of one size, so every forward makes as many
+        # a network may skip a layer for some inputs: only an order that has all of them tells where to stop
+        if len(set(ran)) == len(self.layers):
+            self._order = ran
 
     @torch.no_grad()
     def finish(self) -> None:

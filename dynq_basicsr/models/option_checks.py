@@ -47,6 +47,17 @@ def check_types(opt: Mapping) -> None:
         _check_registered(f'datasets.{name}.type', dataset.get('type'), DATASET_REGISTRY)
 
 
+def check_sections(opt: Mapping) -> None:
+    """Check the keys of the option file of one of our models, without looking into the network's.
+
+    Raises:
+        DynqError: Names the section, the key and its nearest match.
+    """
+    check_keys('option file', opt, _TOP)
+    for section, known in (('path', _PATH), ('logger', _LOGGER), ('val', _VAL)):
+        check_keys(section, opt.get(section), known)
+
+
 def check_options(opt: Mapping) -> None:
     """Check the option file of one of our models: keys, numbers, metrics, and that what it names exists.
 
@@ -58,9 +69,7 @@ def check_options(opt: Mapping) -> None:
     Raises:
         DynqError: Names the section, the key and its nearest match.
     """
-    check_keys('option file', opt, _TOP)
-    for section, known in (('path', _PATH), ('logger', _LOGGER), ('val', _VAL)):
-        check_keys(section, opt.get(section), known)
+    check_sections(opt)
     if not isinstance(opt.get('network_g'), Mapping):
         raise DynqError('network_g: missing; give the architecture as {type: ..., its options}.')
     check_network('network_g', opt['network_g'])

@@ -9,11 +9,11 @@ from torch import Tensor
 FACTOR = 2
 # CPU kernels work on 16 output channels at a time, so one with 3 wastes four fifths of its products. Moving 2 x 2
 # pixels into channels costs a fifth of a 9 x 9 convolution, and more than all of a 3 x 3 one.
-MOST_OUTPUTS, LEAST_KERNEL = 4, 5
+LEAST_INPUTS, MOST_OUTPUTS, LEAST_KERNEL = 16, 4, 5
 
 
 def pays(x: Tensor, weight: Tensor, stride: int | tuple, padding: int | tuple | str, dilation: int | tuple) -> bool:
-    """True where ``polyphase_conv2d`` is right, and faster than ``F.conv2d``.
+    """True where ``polyphase_conv2d`` computes the same and, on the CPUs measured, mostly in less time.
 
     Args:
         x: Input of the convolution, (N, C, H, W).
@@ -27,7 +27,7 @@ def pays(x: Tensor, weight: Tensor, stride: int | tuple, padding: int | tuple | 
         x.device.type == 'cpu'
         and x.dim() == 4
         and weight.shape[0] <= MOST_OUTPUTS
-        and weight.shape[1] == x.shape[1]
+        and LEAST_INPUTS <= weight.shape[1] == x.shape[1]
         and weight.shape[2] == side
         and side >= LEAST_KERNEL
         and side % 2 == 1

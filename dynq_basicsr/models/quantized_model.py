@@ -21,7 +21,7 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.allocator import keep_freed_memory
-from dynq_basicsr.models.option_checks import check_options
+from dynq_basicsr.models.option_checks import check_options, check_sections
 from dynq_basicsr.models.precision import Products
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
@@ -58,8 +58,7 @@ class QuantizedModel(SRModel):
         self._multiple = size_multiple(opt['network_g'])
         super().__init__(opt)
         self.net_g.to(memory_format=torch.channels_last)
-        whole = sum(parameter.numel() for parameter in self.network.parameters())
-        get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K of {whole / 1000:.1f}K parameters.')
+        get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
         self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
 
     @classmethod
@@ -71,6 +70,7 @@ class QuantizedModel(SRModel):
         Raises:
             DynqError: Names the key and the way out.
         """
+        check_sections(opt)
         complete_network(opt)
         check_options(opt)
         TilingOptions.from_val(opt.get('val') or {})
@@ -107,6 +107,10 @@ class QuantizedModel(SRModel):
             content['description'] = self.network.description
         save_atomically(content, Path(self.opt['path']['models']) / f'{net_label}_{label}.pth')
 
+    def training_memory(self) -> dict[str, object]:
+        """What a training state holds beside BasicSR's own: plain values, for ``resume_training``."""
+        return {}
+
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Save what resuming needs, atomically."""
@@ -117,6 +121,7 @@ class QuantizedModel(SRModel):
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            **self.training_memory(),
         }
         save_atomically(state, Path(self.opt['path']['training_states']) / f'{current_iter}.state')
 

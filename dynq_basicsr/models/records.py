@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -34,34 +35,40 @@ class TestRecords:
         self.rows = [row for row in self.rows if row['dataset'] != dataset]
         self.rows += [{'dataset': dataset, **row} for row in rows]
         self.folder.mkdir(parents=True, exist_ok=True)
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(dict.fromkeys(column for row in self.rows for column in row)))
-        writer.writeheader()
-        writer.writerows(self.rows)
-        self._replace('metrics.json', json.dumps(self.means, indent=2) + '\n')
-        self._replace('per_image.csv', table.getvalue())
+        replace_file(self.folder / 'metrics.json', json.dumps(self.means, indent=2) + '\n')
+        replace_file(self.folder / 'per_image.csv', csv_text(self.rows))
 
-    def _replace(self, name: str, text: str) -> None:
-        """Write a file whole or not at all."""
-        temporary = self.folder / f'.{name}.tmp'
-        temporary.write_text(text, newline='')
-        temporary.replace(self.folder / name)
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """A table as CSV, with the columns of all rows in the order in which they first appear."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = file.with_name(f'.{file.name}.tmp')
+    temporary.write_text(text, newline='')
+    temporary.replace(file)
 
 
 def add_to_curve(file: Path, iteration: int, seconds: float, dataset: str, means: dict[str, float]) -> None:
-    """Append a validation to the curve of a training: what was reached after how much work.
+    """Enter a validation into the curve of a training: what was reached after how much work.
 
     Args:
-        file: A CSV file; a new one gets a header.
+        file: A CSV file, rewritten whole; a row of the same iteration and data set is replaced.
         iteration: Of the training.
         seconds: Of calibration and fine-tuning until here, validations not counted.
         dataset: Name of the data set.
-        means: Metric -> mean over images, the same metrics each time.
+        means: Metric -> mean over images.
     """
     row = {'iteration': iteration, 'seconds': round(seconds, 3), 'dataset': dataset, **means}
-    new = not file.exists()
-    with open(file, 'a', newline='', encoding='utf-8') as stream:
-        writer = csv.DictWriter(stream, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    rows = []
+    if file.exists():
+        with open(file, newline='', encoding='utf-8') as stream:
+            rows = list(csv.DictReader(stream))
+    rows = [one for one in rows if (one['iteration'], one['dataset']) != (str(iteration), dataset)]
+    replace_file(file, csv_text([*rows, row]))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dynq_basicsr.backbones.checkpoints import read_checkpoint
 from dynq_basicsr.errors import DynqError
 
+_PARTS = {'backbone', 'quantization', 'policy'}
+
 
 def complete_network(opt: dict) -> None:
     """Take what ``network_g`` leaves out from the quantized checkpoint, where no backbone is given.
@@ -33,6 +35,11 @@ def complete_network(opt: dict) -> None:
         raise DynqError(
             f'network_g.backbone: missing, and {path} does not describe a quantized network; give the options of the '
             'backbone.'
+        )
+    if set(description) != _PARTS:
+        raise DynqError(
+            f'{path}: describes its network by {", ".join(description)} instead of {", ".join(sorted(_PARTS))}; it was '
+            'made by another version, so give these three in network_g.'
         )
     given = {key: value for key, value in network.items() if value is not None}
     opt['network_g'] = {**description, **given}

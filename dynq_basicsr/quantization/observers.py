@@ -78,21 +78,21 @@ class InputObserver:
             self.limit *= 2
 
 
-class _EnoughSeen(Exception):
-    """Ends a forward whose remaining layers nobody observes."""
+class _EnoughSeen(BaseException):
+    """Ends a forward whose remaining layers nobody observes; no network's ``except Exception`` may stop it."""
 
 
 @contextmanager
 def observing(
-    layers: Sequence[QuantLayer], observers: Sequence[InputObserver], stop_after: int | None = None
+    layers: Sequence[QuantLayer], observers: Sequence[InputObserver], stop_after: Sequence[QuantLayer] = ()
 ) -> Iterator[list[QuantLayer]]:
     """Let each observer see its layer's input within this block; no hook stays behind.
 
     Args:
         layers: The layers.
         observers: One each.
-        stop_after: End the block's forward after so many observations: where only the body is quantized, upsampler and
-            tail are half of a network's work.
+        stop_after: End the block's forward once exactly these layers ran, in this order; empty: never. Where only the
+            body is quantized, upsampler and tail are half of a network's work.
 
     Yields:
         The layers observed so far, in the order in which they ran.
@@ -103,7 +103,7 @@ def observing(
         def look(layer: QuantLayer, inputs: tuple) -> None:
             observer.observe(inputs[0])
             ran.append(layer)
-            if len(ran) == stop_after:
+            if stop_after and ran == stop_after:
                 raise _EnoughSeen
 
         return look

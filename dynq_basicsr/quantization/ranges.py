@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.quantization.options import WeightOptions
+from dynq_basicsr.quantization.options import FLOAT_BITS, WeightOptions
 
 # Far below any activation that matters, yet above zero: a dead layer (all zeros) still has a range to divide by.
 SMALLEST = 1e-8
@@ -57,7 +57,8 @@ class WeightRange(nn.Module):
         self.bits = options.bits
         shape = (weight.shape[0], *[1] * (weight.dim() - 1)) if options.per_channel else ()
         self.log_upper = nn.Parameter(torch.zeros(shape))
-        self.offset = nn.Parameter(torch.zeros_like(weight)) if options.rounding == 'learned' else None
+        learned = options.rounding == 'learned' and options.bits != FLOAT_BITS
+        self.offset = nn.Parameter(torch.zeros_like(weight)) if learned else None
 
     @property
     def upper(self) -> Tensor:

@@ -249,13 +249,36 @@ def test_fine_tuning_sees_smaller_patches_than_calibration(train_options, train,
     assert side > 8 and sizes == [(side, side)] * 2 + [(8, 8)] * 2
 
 
-def test_patches_larger_than_the_data_sets_are_refused(train_options):
+@pytest.mark.parametrize('given, asked, words', [
+    ({'patch_size': 24}, 32, 'train.patch_size: 32 is more'), ({}, 128, 'train.patch_size: 128 is more'),
+    ({'patch_size': 'abc'}, 32, 'datasets.train.patch_size'),
+])  # fmt: skip
+def test_patches_larger_than_the_data_sets_are_refused(train_options, given, asked, words):
     options = train_options()
     loading = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0}
-    options['datasets'] = {'train': {**loading, 'patch_size': 24}}
-    options['train']['patch_size'] = 32
-    with pytest.raises(DynqError, match='train.patch_size: 32'):
+    options['datasets'] = {'train': {**loading, **given}}
+    options['train']['patch_size'] = asked
+    with pytest.raises(DynqError, match=words):
         AdaBMModel.check_options(options)
+
+
+@pytest.mark.parametrize('stages', [['joint', 'weight'], ['weight', 'joint']])
+def test_a_joint_stage_may_stand_beside_another(train_options, train, batches, stages):
+    options = train_options()
+    options['train']['stages'] = stages
+    states = []
+    train(options, batches(4), watch=lambda i, m: states.append(snapshot(m)))
+    expected = {'weight': {'weight'}, 'joint': {'weight', 'activation', 'mapping'}}
+    for before, after, stage in zip(states[1:], states[2:], stages, strict=False):
+        assert kinds_that_moved(before, after) == expected[stage]
+
+
+def test_learned_rounding_needs_a_stage_that_learns_it(train_options):
+    options = train_options()
+    options['train']['stages'] = ['activation']
+    options['network_g']['quantization']['weight']['rounding'] = 'learned'
+    with pytest.raises(DynqError, match="rounding: 'learned' needs a stage"):
+        build_model(options)
 
 
 @pytest.mark.parametrize('momentum', [0, 0.75])

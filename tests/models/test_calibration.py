@@ -286,3 +286,29 @@ def test_a_layer_that_never_runs_is_named(batches):
     with pytest.raises(DynqError, match=r'body\.1\.conv1 never ran.*exclude'):
         calibrate(net, batches(1))
     assert not net.calibrated
+
+
+def test_a_layer_that_runs_for_some_inputs_only_is_observed_whenever_it_runs(batches):
+    """Calibration ends a forward behind the last layer, but not before it knows them all."""
+    net = build()
+    second = net.backbone.body[1]
+    plain, calls = second.forward, []
+
+    def now_and_then(x):
+        calls.append(len(calls) != 0)
+        return plain(x) if calls[-1] else x
+
+    second.forward = now_and_then
+    calibration = Calibration(net)
+    given = batches(3)
+    for batch in given:
+        calibration.observe(batch['lq'])
+    pixels = [int(one.counts.sum()) if one.counts is not None else 0 for one in calibration.observers]
+    assert calls == [False, True, True] and [3 * pixels[2], 3 * pixels[3]] == [2 * pixels[0], 2 * pixels[1]]
+
+
+def test_the_rest_of_the_network_does_not_run_again(batches):
+    net, reached = build(), []
+    net.backbone.conv_last.register_forward_pre_hook(lambda module, inputs: reached.append(1))
+    calibrate(net, batches(3))
+    assert len(reached) == 1

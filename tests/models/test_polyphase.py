@@ -42,19 +42,20 @@ def test_gradients_are_those_of_the_convolution():
     {'stride': 2}, {'stride': (1, 2)}, {'padding': 0}, {'padding': 'same'}, {'dilation': 2}, {'padding': (2, 1)}
 ])  # fmt: skip
 def test_other_convolutions_are_left_alone(changes):
-    x, weight, _ = operands(5)
+    x, weight, _ = operands(5, channels=16)
     given = {'stride': 1, 'padding': (2, 2), 'dilation': 1}
     assert pays(x, weight, **given)
     assert not pays(x, weight, **{**given, **changes})
 
 
 @pytest.mark.parametrize('x, weight', [
-    ((2, 5, 11, 14), (3, 5, 5, 5)),  # an odd side
-    ((2, 5, 12, 14), (8, 5, 5, 5)),  # enough outputs
-    ((2, 5, 12, 14), (3, 5, 3, 3)),  # a small kernel
-    ((2, 6, 12, 14), (2, 3, 5, 5)),  # groups
-    ((2, 5, 12, 14), (3, 5, 5, 3)),  # no square
-    ((5, 12, 14), (3, 5, 5, 5)),  # no batch
+    ((2, 16, 11, 14), (3, 16, 5, 5)),  # an odd side
+    ((2, 16, 12, 14), (8, 16, 5, 5)),  # enough outputs
+    ((2, 16, 12, 14), (3, 16, 3, 3)),  # a small kernel
+    ((2, 32, 12, 14), (2, 16, 5, 5)),  # groups
+    ((2, 16, 12, 14), (3, 16, 5, 3)),  # no square
+    ((16, 12, 14), (3, 16, 5, 5)),  # no batch
+    ((2, 5, 12, 14), (3, 5, 5, 5)),  # few inputs
 ])
 def test_shapes_that_do_not_pay(x, weight):
     assert not pays(torch.zeros(x), torch.zeros(weight), 1, 2, 1)
@@ -71,7 +72,7 @@ def test_products_take_it_where_it_pays(monkeypatch, dtype, tolerance):
         return polyphase_conv2d(*args)
 
     monkeypatch.setattr(precision, 'polyphase_conv2d', watched)
-    x, weight, bias = (tensor.float() for tensor in operands(5))
+    x, weight, bias = (tensor.float() for tensor in operands(5, channels=16))
     with Products(dtype):
         found, other = F.conv2d(x, weight, bias, padding=2), F.conv2d(x, weight, bias, padding=1)
     assert len(calls) == 1 and other.shape == (2, 3, 10, 12)

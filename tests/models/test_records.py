@@ -45,9 +45,20 @@ def test_a_curve_grows_validation_by_validation(tmp_path):
     file = tmp_path / 'curve.csv'
     add_to_curve(file, 100, 12.34567, 'Set5', {'psnr': 30.5, 'fab': 4.0})
     add_to_curve(file, 200, 20, 'Set5', {'psnr': 31.0, 'fab': 3.9})
+    add_to_curve(file, 200, 20.5, 'Set5', {'psnr': 31.0, 'fab': 3.9})  # the last iteration once more
     with open(file, newline='') as stream:
         rows = list(csv.DictReader(stream))
     assert rows == [
         {'iteration': '100', 'seconds': '12.346', 'dataset': 'Set5', 'psnr': '30.5', 'fab': '4.0'},
-        {'iteration': '200', 'seconds': '20', 'dataset': 'Set5', 'psnr': '31.0', 'fab': '3.9'},
+        {'iteration': '200', 'seconds': '20.5', 'dataset': 'Set5', 'psnr': '31.0', 'fab': '3.9'},
     ]
+
+
+def test_a_curve_keeps_columns_apart_when_metrics_change(tmp_path):
+    file = tmp_path / 'curve.csv'
+    add_to_curve(file, 100, 10, 'Set5', {'psnr': 30.5, 'fab': 4.0})
+    add_to_curve(file, 200, 20, 'Set5', {'fab': 3.9, 'ssim': 0.9})
+    with open(file, newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert (rows[0]['psnr'], rows[0]['ssim']) == ('30.5', '')
+    assert (rows[1]['psnr'], rows[1]['fab'], rows[1]['ssim']) == ('', '3.9', '0.9')

@@ -136,8 +136,11 @@ def test_a_forward_ends_after_the_last_observation():
     with observing(layers, observers) as ran:
         forward()
     assert ran == [layers[0], layers[1], layers[0]] and reached == [True]
-    with observing(layers, observers, stop_after=len(ran)) as again:
+    with observing(layers, observers, stop_after=ran) as again:
         forward()
     assert again == ran and reached == [True]
     assert [int(one.counts.sum()) for one in observers] == [4 * x.numel(), 2 * x.numel()]
+    with observing(layers, observers, stop_after=ran[:1] * 2) as other:  # another order: nothing is cut short
+        forward()
+    assert other == ran and reached == [True, True]
     assert not any(layer._forward_pre_hooks for layer in layers)

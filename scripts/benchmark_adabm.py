@@ -1,15 +1,18 @@
 """Measure AdaBM: seconds of each stage, peak memory, and what fake quantization adds to the float forward.
 
     python scripts/benchmark_adabm.py [-opt options/adabm_srresnet_x4_w4a4.yml] [--iterations 100] [--threads 2]
+    python scripts/benchmark_adabm.py -opt options/adabm_fast_srresnet_x4_w4a4.yml --curve 0 40 75 150 300
 
 Times one forward of two patches, float and quantized; then runs the option file's whole process as a user would, in a
 process of its own, without validation on the way. Prints a Markdown table. What it trained stays in ``experiments``.
-Times are given in forwards of the bare float network, too: machines differ, that ratio hardly does.
+Times are given in forwards of the bare float network, too: machines differ, that ratio hardly does. ``--curve`` runs
+the process once for each number of iterations instead, and tells what each reaches on the file's validation set.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import resource
@@ -21,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REPEATS = 7
-STAGES = ('weight', 'activation', 'mapping', 'joint')
+NO_STAGES = ('calibration', 'whole process', 'peak GiB')
 
 
 def run_process(option_file: Path, iterations: int | None, threads: int) -> dict[str, float]:
@@ -37,7 +40,7 @@ def run_process(option_file: Path, iterations: int | None, threads: int) -> dict
         'val:val_freq=1000000',
     ]
     if iterations is not None:
-        options['name'] += '_benchmark'  # a shorter run must not take the place of the real one
+        options['name'] = benchmark_name(options, iterations)  # another run must not take the place of the real one
         command.append(f'name={options["name"]}')
         command.append(f'train:total_iter={options["train"]["calibration_iter"] + iterations}')
     start = time.perf_counter()
@@ -50,6 +53,31 @@ def run_process(option_file: Path, iterations: int | None, threads: int) -> dict
     stages = json.loads((ROOT / 'experiments' / options['name'] / 'adabm_timing.json').read_text())
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     return {**stages, 'whole process': wall, 'peak GiB': peak}
+
+
+def benchmark_name(options: dict, iterations: int) -> str:
+    """Name of the experiment that fine-tunes for another number of iterations."""
+    return f'{options["name"]}_benchmark_{iterations}'
+
+
+def curve(option_file: Path, lengths: list[int], threads: int) -> None:
+    """Print what each length of fine-tuning costs and reaches."""
+    options = read_options(option_file)
+    if not options.get('val'):
+        sys.exit(f'{option_file}: --curve needs a data set to validate on; add datasets.val and val.')
+    print(f'`{option_file.name}`, {threads} threads, {options["datasets"]["val"]["name"]}\n')
+    metrics = list(options['val']['metrics'])
+    print(f'| iterations | calibration and fine-tuning | whole process | {" | ".join(metrics)} |')
+    print('|---' * (3 + len(metrics)) + '|')
+    for length in lengths:
+        figures = run_process(option_file, length, threads)
+        file = ROOT / 'experiments' / benchmark_name(options, length) / 'adabm_curve.csv'
+        with open(file, newline='', encoding='utf-8') as stream:
+            reached = list(csv.DictReader(stream))[-1]
+        learning = sum(seconds for key, seconds in figures.items() if key not in NO_STAGES)
+        cells = [f'{float(reached[metric]):.3f}' for metric in metrics]
+        print(f'| {length} | {figures["calibration"] + learning:.0f} s | {figures["whole process"]:.0f} s | '
+              f'{" | ".join(cells)} |', flush=True)  # fmt: skip
 
 
 def read_options(option_file: Path) -> dict:
@@ -104,11 +132,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('-opt', type=Path, default=ROOT / 'options/adabm_srresnet_x4_w4a4.yml')
     parser.add_argument('--iterations', type=int, help='of fine-tuning, instead of those of the option file')
+    parser.add_argument('--curve', type=int, nargs='+', metavar='N', help='numbers of iterations to compare')
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     option_file = arguments.opt.resolve()
     if not (ROOT / 'datasets').exists() and (ROOT / '../shared/data').is_dir():
         subprocess.run(['bash', ROOT / 'scripts/link_datasets.sh'], check=True, stdout=subprocess.DEVNULL)
+    if arguments.curve:
+        curve(option_file, arguments.curve, arguments.threads)
+        return
 
     costs = forward_costs(option_file, arguments.threads)
     figures = run_process(option_file, arguments.iterations, arguments.threads)
@@ -116,7 +148,7 @@ def main() -> None:
     iterations = arguments.iterations
     if iterations is None:
         iterations = train['total_iter'] - train['calibration_iter']
-    stages = [stage for stage in STAGES if stage in figures]
+    stages = [stage for stage in figures if stage not in NO_STAGES]
     fine_tuning = sum(figures[stage] for stage in stages)
     total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / max(iterations, 1), costs['bare']
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from table_options import Job
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.records import replace_file
 
 
 @dataclass
@@ -46,9 +47,7 @@ class Record:
     def write(self) -> None:
         """Write the file whole or not at all."""
         content = {key: value for key, value in asdict(self).items() if key != 'path'}
-        temporary = self.path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-        temporary.replace(self.path)
+        replace_file(self.path, json.dumps(content, indent=2) + '\n')
 
 
 @dataclass(frozen=True)

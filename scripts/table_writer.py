@@ -10,6 +10,7 @@ from pathlib import Path
 from table_rows import Backbone, Figures, Table
 from table_runner import Outcome
 
+from dynq_basicsr.models.records import replace_file
 from dynq_basicsr.report.tables import format_table
 
 OURS = ('network', 'bits', 'FAB', 'PSNR', 'from float', 'SSIM')
@@ -111,6 +112,4 @@ def write_files(stem: Path, text: str, fields: Sequence[str], lines: Sequence[Ma
     for line in lines:
         writer.writerow({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()})
     for suffix, content in (('.md', text), ('.csv', file.getvalue())):
-        temporary = stem.with_name(f'.{stem.name}{suffix}.tmp')
-        temporary.write_text(content, encoding='utf-8', newline='')
-        temporary.replace(stem.with_name(stem.name + suffix))
+        replace_file(stem.with_name(stem.name + suffix), content)

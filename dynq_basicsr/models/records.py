@@ -51,7 +51,7 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 def replace_file(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
     temporary = file.with_name(f'.{file.name}.tmp')
-    temporary.write_text(text, newline='')
+    temporary.write_text(text, encoding='utf-8', newline='')
     temporary.replace(file)
 
 

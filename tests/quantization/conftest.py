@@ -6,6 +6,7 @@ import torch
 from basicsr.archs import build_network
 
 from dynq_basicsr import plugin
+from dynq_basicsr.quantization.observers import InputObserver
 
 plugin.register()
 
@@ -29,3 +30,22 @@ def network():
         return build_network({'type': kind, **NETWORKS[kind], **options}).eval()
 
     return build
+
+
+@pytest.fixture
+def random():
+    """Draw normal numbers of a shape, the same ones for the same seed."""
+    return lambda *shape, seed=0: torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def observed():
+    """Make an observer that has seen some inputs."""
+
+    def observe(*inputs):
+        observer = InputObserver()
+        for x in inputs:
+            observer.observe(x)
+        return observer
+
+    return observe

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynq_basicsr.quantization.observers import BINS, InputObserver
+from dynq_basicsr.quantization.observers import BINS
 from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.range_rules import (
     DENSITY_BINS,
@@ -16,19 +16,8 @@ from dynq_basicsr.quantization.range_rules import (
 from dynq_basicsr.quantization.searches import search_weight_range
 
 
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def observed(*inputs):
-    observer = InputObserver()
-    for x in inputs:
-        observer.observe(x)
-    return observer
-
-
 @pytest.mark.parametrize('percent', [0, 0.5, 1, 10])
-def test_weight_percentile_cuts_that_many_at_each_end(percent):
+def test_weight_percentile_cuts_that_many_at_each_end(random, percent):
     weight = random(6, 5, 3, 3) * torch.linspace(0.3, 2, 6).view(-1, 1, 1, 1)
     found = weight_percentile(weight, percent)
     assert found.shape == ()
@@ -39,7 +28,7 @@ def test_weight_percentile_cuts_that_many_at_each_end(percent):
         torch.testing.assert_close(bound, weight_percentile(channel, percent))
 
 
-def test_weight_percentile_is_the_published_one_for_symmetric_weights_and_survives_others():
+def test_weight_percentile_is_the_published_one_for_symmetric_weights_and_survives_others(random):
     half = random(40, 50, seed=1).abs()
     symmetric = torch.cat([half, -half])
     assert weight_percentile(symmetric, 1).item() == pytest.approx(symmetric.quantile(0.99).item(), rel=1e-2)
@@ -47,7 +36,7 @@ def test_weight_percentile_is_the_published_one_for_symmetric_weights_and_surviv
     assert negative.quantile(0.99) < 0 < half.median() < weight_percentile(negative, 1)
 
 
-def test_no_percent_gives_the_largest_magnitude_exactly():
+def test_no_percent_gives_the_largest_magnitude_exactly(random):
     weight = -random(7, 3, 3, 3, seed=2)
     assert weight_percentile(weight, 0) == weight.abs().max()
     assert torch.equal(weight_percentile(weight, 0, True).flatten(), weight.abs().flatten(1).amax(1))
@@ -55,7 +44,7 @@ def test_no_percent_gives_the_largest_magnitude_exactly():
 
 
 @pytest.mark.parametrize('percent', [0.1, 1, 5, 30])
-def test_activation_percentiles_are_those_of_all_batches(percent):
+def test_activation_percentiles_are_those_of_all_batches(random, observed, percent):
     seen = [scale * random(2, 5000, seed=seed) + 0.2 for seed, scale in enumerate((1.0, 3.0, 0.5))]
     observer = observed(*seen)
     everything = torch.cat([x.flatten() for x in seen])
@@ -68,7 +57,7 @@ def test_activation_percentiles_are_those_of_all_batches(percent):
         assert (lower, upper) == pytest.approx(expected, abs=2 * 2 * observer.limit / BINS)
 
 
-def test_no_percent_gives_minimum_and_maximum():
+def test_no_percent_gives_minimum_and_maximum(random, observed):
     observer = observed(random(2, 500, seed=3))
     assert percentile_range(observer, 0) == (observer.lower, observer.upper)
 
@@ -87,7 +76,7 @@ def by_dropping_bins(counts, mass):
 
 @pytest.mark.parametrize('mass', [0, 1e-5, 1e-4, 1e-3, 0.05, 0.5])
 @pytest.mark.parametrize('shape', ['normal', 'skewed', 'bimodal'])
-def test_density_equals_the_plain_loop(shape, mass):
+def test_density_equals_the_plain_loop(random, observed, shape, mass):
     """Data in [-1, 1], ends included, so that four bins of the observer make one of the rule exactly."""
     x = random(1, 40000, seed=4)
     x = {'normal': x / 5, 'skewed': x.exp() / 40 - 0.3, 'bimodal': x / 20 + torch.where(x > 0.3, 0.6, -0.4)}[shape]
@@ -102,7 +91,7 @@ def test_density_equals_the_plain_loop(shape, mass):
 
 
 @pytest.mark.parametrize('scale, shift', [(1.3, 0.4), (0.02, -0.01), (7.0, -5.0)])
-def test_density_of_data_that_lies_anywhere(scale, shift):
+def test_density_of_data_that_lies_anywhere(random, observed, scale, shift):
     """The observer's bins straddle the rule's, so ties between thin bins break otherwise: by 1 percent of the range."""
     seen = [scale * random(2, 50000, seed=seed).mul(1 + seed) + shift for seed in range(3)]
     everything = torch.cat([x.flatten() for x in seen]).double().numpy()
@@ -114,7 +103,7 @@ def test_density_of_data_that_lies_anywhere(scale, shift):
     assert ((everything < lower - width) | (everything > upper + width)).mean() <= 1e-3
 
 
-def test_density_cuts_the_thin_end_and_keeps_the_dense_one():
+def test_density_cuts_the_thin_end_and_keeps_the_dense_one(random, observed):
     x = torch.relu(random(1, 100000, seed=5))
     x[0, :5] = 80.0
     observer = observed(x)
@@ -125,7 +114,7 @@ def test_density_cuts_the_thin_end_and_keeps_the_dense_one():
 
 @pytest.mark.parametrize('value', [0.0, 3.0, -3.0])
 @pytest.mark.parametrize('rule', ['minmax', 'percentile', 'density'])
-def test_constants_give_ranges_that_hold_them(rule, value):
+def test_constants_give_ranges_that_hold_them(observed, rule, value):
     observer = observed(torch.full((1, 10), value))
     lower, upper = RangeRules(activation_range=rule).activation_bounds(observer)
     assert observer.lower <= lower <= upper <= observer.upper
@@ -133,7 +122,7 @@ def test_constants_give_ranges_that_hold_them(rule, value):
     assert min(abs(lower - value), abs(upper - value)) <= 2 * observer.limit / BINS
 
 
-def test_rules_are_chosen_by_name():
+def test_rules_are_chosen_by_name(random, observed):
     weight, observer = random(4, 3, 3, 3, seed=6), observed(random(2, 9000, seed=7))
     options = WeightOptions(bits=4, granularity='channel')
 

@@ -4,24 +4,12 @@ import pytest
 import torch
 
 from dynq_basicsr.quantization.fake_quantize import GRIDS, fake_quantize_activation, fake_quantize_weight
-from dynq_basicsr.quantization.observers import InputObserver
 from dynq_basicsr.quantization.searches import CLIP_RATIOS, WEIGHT_RATIOS, search_clipping, search_weight_range
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def observed(*inputs):
-    observer = InputObserver()
-    for x in inputs:
-        observer.observe(x)
-    return observer
 
 
 @pytest.mark.parametrize('grid', GRIDS)
 @pytest.mark.parametrize('bits', [2, 4, 8])
-def test_weight_search_finds_the_least_error_of_all_candidates(grid, bits):
+def test_weight_search_finds_the_least_error_of_all_candidates(random, grid, bits):
     weight = random(6, 5, 3, 3) * torch.linspace(0.3, 2, 6).view(-1, 1, 1, 1)
     found = search_weight_range(weight, bits, grid=grid)
     assert found.shape == ()
@@ -35,7 +23,7 @@ def test_weight_search_finds_the_least_error_of_all_candidates(grid, bits):
 
 
 @pytest.mark.parametrize('grid', GRIDS)
-def test_weight_search_per_channel_is_per_tensor_channel_by_channel(grid):
+def test_weight_search_per_channel_is_per_tensor_channel_by_channel(random, grid):
     weight = random(6, 5, 3, 3, seed=1) * torch.linspace(0.3, 2, 6).view(-1, 1, 1, 1)
     found = search_weight_range(weight, 4, per_channel=True, grid=grid)
     assert found.shape == (6, 1, 1, 1)
@@ -44,7 +32,7 @@ def test_weight_search_per_channel_is_per_tensor_channel_by_channel(grid):
     assert search_weight_range(random(6, 9), 4, per_channel=True).shape == (6, 1)
 
 
-def test_weight_search_looks_at_magnitudes():
+def test_weight_search_looks_at_magnitudes(random):
     """The published code takes the signed maximum, which fails for weights that are mostly negative."""
     weight = -random(4, 9, seed=2).abs() - 0.1
     weight[0, 0] = 0.01
@@ -59,7 +47,7 @@ def test_weight_search_survives_dead_and_constant_weights(weight, grid, per_chan
     assert bound.isfinite().all() and (bound >= 0).all()
 
 
-def test_weight_search_leaves_the_weight_and_the_graph_alone():
+def test_weight_search_leaves_the_weight_and_the_graph_alone(random):
     weight = torch.nn.Parameter(random(3, 4))
     before = weight.detach().clone()
     assert not search_weight_range(weight, 4).requires_grad and torch.equal(weight, before)
@@ -68,7 +56,7 @@ def test_weight_search_leaves_the_weight_and_the_graph_alone():
 @pytest.mark.parametrize('norm', [1, 2])
 @pytest.mark.parametrize('grid', GRIDS)
 @pytest.mark.parametrize('bits', [2, 4, 6])
-def test_clipping_search_finds_the_least_error_of_all_candidates(grid, bits, norm):
+def test_clipping_search_finds_the_least_error_of_all_candidates(random, observed, grid, bits, norm):
     x = random(2, 3000, seed=3) * 2 + 0.4
     observer = observed(x)
     lower, upper = search_clipping(observer, bits, grid, norm)
@@ -83,7 +71,7 @@ def test_clipping_search_finds_the_least_error_of_all_candidates(grid, bits, nor
 
 
 @pytest.mark.parametrize('norm', [0.5, 1, 2])
-def test_clipping_search_equals_a_loop_over_the_histogram(norm):
+def test_clipping_search_equals_a_loop_over_the_histogram(random, observed, norm):
     observer = observed(random(2, 500, seed=4))
     used = observer.counts > 0
     values, counts = observer.centers[used], observer.counts[used]
@@ -95,7 +83,7 @@ def test_clipping_search_equals_a_loop_over_the_histogram(norm):
     assert search_clipping(observer, 4, norm=norm) == pytest.approx((ratio * observer.lower, ratio * observer.upper))
 
 
-def test_outliers_are_clipped_at_few_bits_and_kept_at_many():
+def test_outliers_are_clipped_at_few_bits_and_kept_at_many(random, observed):
     x = random(1, 20000, seed=5)
     x[0, :3] = torch.tensor([30.0, -25.0, 28.0])
     observer = observed(x)
@@ -104,7 +92,7 @@ def test_outliers_are_clipped_at_few_bits_and_kept_at_many():
     assert search_clipping(observer, 8, norm=1)[1] < 0.25 * observer.upper, 'three outliers must not rule it'
 
 
-def test_uniform_data_is_clipped_by_half_a_step():
+def test_uniform_data_is_clipped_by_half_a_step(observed):
     """15 steps from 0 serve [0, 1] best when the last level covers half a step on both sides: 15.5 steps in all."""
     upper = search_clipping(observed(torch.linspace(0, 1, 5000).unsqueeze(0)), 4, norm=2)[1]
     assert upper == pytest.approx(15 / 15.5, abs=0.011)
@@ -112,7 +100,7 @@ def test_uniform_data_is_clipped_by_half_a_step():
 
 @pytest.mark.parametrize('grid', GRIDS)
 @pytest.mark.parametrize('value', [0.0, 3.0, -3.0])
-def test_clipping_search_survives_constants(value, grid):
+def test_clipping_search_survives_constants(observed, value, grid):
     lower, upper = search_clipping(observed(torch.full((1, 10), value)), 4, grid)
     assert lower <= 0 <= upper
     assert max(-lower, upper) == pytest.approx(abs(value), rel=0.02)

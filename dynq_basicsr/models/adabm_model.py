@@ -21,6 +21,7 @@ from dynq_basicsr.models.precision import products_in
 from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from dynq_basicsr.models.records import add_to_curve
+from dynq_basicsr.models.teacher import Teacher
 from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.selection import feature_taps
 
@@ -45,14 +46,20 @@ class AdaBMModel(QuantizedModel):
     def check_options(cls, opt: dict) -> None:
         """Refuse an option file that cannot work; ``train`` is AdaBM's."""
         super().check_options(opt)
-        if opt['is_train']:
-            patch_size = AdaBMOptions.from_dict(opt.get('train') or {}).patch_size
-            given = ((opt.get('datasets') or {}).get('train') or {}).get('patch_size', DEFAULT_PATCH_SIZE)
-            check_number('datasets.train.patch_size', given, 1, whole=True)
-            if patch_size is not None and patch_size > given:
-                raise DynqError(
-                    f'train.patch_size: {patch_size} is more than datasets.train.patch_size, {given}; lower it.'
-                )
+        if not opt['is_train']:
+            return
+        recipe = AdaBMOptions.from_dict(opt.get('train') or {})
+        data = (opt.get('datasets') or {}).get('train') or {}
+        given = data.get('patch_size', DEFAULT_PATCH_SIZE)
+        check_number('datasets.train.patch_size', given, 1, whole=True)
+        if recipe.patch_size is not None and recipe.patch_size > given:
+            raise DynqError(
+                f'train.patch_size: {recipe.patch_size} is more than datasets.train.patch_size, {given}; lower it.'
+            )
+        if recipe.cache_teacher and not data.get('fixed_crops'):
+            raise DynqError(
+                'train.cache_teacher: an image needs one crop for that; set datasets.train.fixed_crops: true.'
+            )
 
     def __init__(self, opt: dict) -> None:
         self.recipe = AdaBMOptions.from_dict(opt['train']) if opt['is_train'] else None
@@ -69,6 +76,7 @@ class AdaBMModel(QuantizedModel):
             raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
         net.eval().requires_grad_(False)
         self.taps = FeatureTaps(net.backbone, feature_taps(net.plan.features))
+        self.teacher = Teacher(net, self.taps, self.recipe.cache_teacher)
         self.calibration: Calibration | None = None
         self.bar: TrainingBar | None = None
         self.mean_bits: float | None = None
@@ -141,6 +149,11 @@ class AdaBMModel(QuantizedModel):
         self.seconds[stage] += time.perf_counter() - start
         self.bar.update(stage, self.log_dict)
 
+    def feed_data(self, data: dict) -> None:
+        """Take a batch and, while training, the names of its images."""
+        super().feed_data(data)
+        self.names = data.get('lq_path', ())
+
     def _calibrate(self, current_iter: int) -> None:
         if self.calibration is None:
             self.network.calibrated.fill_(False)
@@ -175,16 +188,15 @@ class AdaBMModel(QuantizedModel):
         """Weighted loss terms and the mean bits of the batch."""
         net, weights = self.net_g, self.recipe.loss
         with products_in(self.recipe.precision, self.device):
-            with torch.no_grad(), self.network.floating(), self.taps.reading() as teacher:
-                target = net(self.lq)
-            with self.network.tracing() as trace, self.taps.reading() as student:
+            target, theirs = self.teacher(net, self.lq, self.names)
+            with self.network.tracing() as trace, self.taps.reading() as ours:
                 output = net(self.lq)
         layer_bits = torch.stack(
             [torch.as_tensor(one, dtype=output.dtype, device=self.device).mean() for one in trace.bits.values()]
         )
         bits = layer_bits.mean()
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
-        losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](student, teacher)
+        losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](ours, theirs)
         if stage in ('mapping', JOINT) and self.network.policy.learned():
             goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
             losses['l_bit'] = weights.bit * (self._running_bits(bits) - goal).clamp(min=0)

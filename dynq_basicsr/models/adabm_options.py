@@ -87,6 +87,8 @@ class AdaBMOptions:
             paper, or ``joint``: all three in each iteration.
         patch_size: Side of the patches that fine-tuning sees, LR pixels: the upper left corners of those that
             calibration sees, which lie at random themselves unless the data set has ``fixed_crops``; None: whole.
+        cache_teacher: Run the float network once an image instead of once a draw; wants ``fixed_crops`` of the data
+            set, so that an image stays the same.
         lr: Learning rates.
         lr_schedule: ``step``, or ``cosine`` from the full rate to zero over fine-tuning.
         lr_decay: Factor after each epoch of a stage, where the schedule is ``step``.
@@ -104,6 +106,7 @@ class AdaBMOptions:
     stage_iter: int = 50
     stages: tuple[str, ...] = ('weight', 'activation', 'mapping')
     patch_size: int | None = None
+    cache_teacher: bool = False
     lr: LearningRates = field(default_factory=LearningRates)
     lr_schedule: str = 'step'
     lr_decay: float = 0.9
@@ -184,5 +187,6 @@ def _check_values(given: Mapping) -> None:
     stages = given.get('stages', STAGES)
     if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
         raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
-    if not isinstance(given.get('bit_aware_clipping', True), bool):
-        raise DynqError(f'train.bit_aware_clipping: must be true or false, not {given["bit_aware_clipping"]!r}.')
+    for key in ('bit_aware_clipping', 'cache_teacher'):
+        if not isinstance(given.get(key, True), bool):
+            raise DynqError(f'train.{key}: must be true or false, not {given[key]!r}.')

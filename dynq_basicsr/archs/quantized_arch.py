@@ -14,6 +14,7 @@ from dynq_basicsr.archs.arch_options import build_backbone, network_options, siz
 from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.registry import build_policy, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
@@ -29,7 +30,7 @@ class QuantizedSR(nn.Module):
     Args:
         backbone: Options of a registered architecture, ``{type: EDSR, ...}``.
         quantization: See ``QuantizationOptions``; ``None`` or 32 bits leaves the network float.
-        policy: ``{type: AdaBM | Fixed, ...}``; ``None`` means ``Fixed``.
+        policy: ``{type: AdaBM | GranularDQ | Fixed, ...}``; ``None`` means ``Fixed``.
 
     Attributes:
         plan: Which layers are adaptive, static, ends.
@@ -47,8 +48,10 @@ class QuantizedSR(nn.Module):
         self.quantization = QuantizationOptions.from_dict(quantization)
         self.size_multiple = size_multiple(backbone)
         self.plan = plan_layers(self.backbone, backbone, self.quantization)
+        head = self._watch_shallow_feature()
+        body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, head.out_channels)
+        self.policy = build_policy(policy, body)
         self._quantize_layers()
-        self.policy = build_policy(policy, len(self.plan.adaptive), self.quantization.activation)
         self.description = {
             'backbone': network_options(backbone),
             'quantization': asdict(self.quantization),
@@ -57,10 +60,23 @@ class QuantizedSR(nn.Module):
         self.register_buffer('calibrated', torch.tensor(not self.plan.quantized))
         self._log_layers()
 
+    def _watch_shallow_feature(self) -> nn.Conv2d:
+        """Let the context see what the head, the backbone's first convolution, makes of the image."""
+        heads = [module for module in self.backbone.modules() if isinstance(module, nn.Conv2d)]
+        if not heads:
+            raise DynqError(f'network_g.backbone: {type(self.backbone).__name__} has no convolution; choose another.')
+
+        def look(head: nn.Conv2d, inputs: tuple, output: Tensor) -> None:
+            if self.context.decision is not None:
+                self.context.shallow = output
+
+        heads[0].register_forward_hook(look)
+        return heads[0]
+
     def _quantize_layers(self) -> None:
         modules, plan, options = dict(self.backbone.named_modules()), self.plan, self.quantization
         for index, name in enumerate(plan.adaptive):
-            quantize_layer(modules[name], name, index, options, self.context)
+            quantize_layer(modules[name], name, index, options, self.context, self.policy.candidates)
         for names, own in ((plan.static, options), (plan.ends, options.ends)):
             for name in names:
                 quantize_layer(modules[name], name, None, own, self.context)
@@ -107,10 +123,10 @@ class QuantizedSR(nn.Module):
             return run_padded(self.backbone, x, self.size_multiple)
         if not self.calibrated:
             raise DynqError(
-                'The quantized network was never calibrated; train it with an AdaBM option file, '
-                'or load a calibrated checkpoint with path.pretrain_network_g.'
+                'The quantized network was never calibrated; train it with an option file of AdaBMModel or '
+                'GranularDQModel, or load a calibrated checkpoint with path.pretrain_network_g.'
             )
-        with self.context.deciding(self.policy.decide(x)):
+        with self.context.deciding(self.policy.decide(x, lambda: self.context.shallow)):
             return run_padded(self.backbone, x, self.size_multiple)
 
     @contextmanager

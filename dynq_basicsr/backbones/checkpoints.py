@@ -17,7 +17,7 @@ from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
+from dynq_basicsr.quantization.ranges import ActivationRange, StepTable, WeightRange
 
 # Where state dicts lie in the files of BasicSR (first two) and of other trainers.
 _SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
@@ -145,7 +145,7 @@ def _check_description(path: str | Path, saved: Mapping, current: Mapping, secti
 def _quantizer_keys(net: nn.Module) -> set[str]:
     """Keys that only a quantized network has."""
     modules = net.named_modules(remove_duplicate=False)
-    ranges = [name for name, module in modules if isinstance(module, ActivationRange | WeightRange)]
+    ranges = [name for name, module in modules if isinstance(module, ActivationRange | StepTable | WeightRange)]
     return {f'{name}.{key}' for name in ranges for key in net.get_submodule(name).state_dict()}
 
 

@@ -16,7 +16,11 @@ from dynq_basicsr.quantization.layers import QuantLayer
 from dynq_basicsr.quantization.observers import InputObserver, observing
 from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.range_rules import RangeRules
-from dynq_basicsr.quantization.searches import search_clipping
+from dynq_basicsr.quantization.ranges import StepTable
+from dynq_basicsr.quantization.searches import search_clipping, search_step
+
+# Inputs above it count as never negative, as in QuantSR's code.
+NEGATIVE = -1e-5
 
 
 class Calibration:
@@ -80,12 +84,24 @@ class Calibration:
         for layer, observer in zip(self.layers, self.observers, strict=True):
             if options.weight.bits != FLOAT_BITS:
                 layer.weight_range.set(self.rules.weight_bound(layer.weight, layer.options.weight))
-            if self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
+            if isinstance(layer.activation_range, StepTable):
+                self._set_steps(layer.activation_range, observer)
+            elif self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
                 layer.activation_range.set(*self._clipping(layer, observer, layer_bits))
             else:
                 layer.activation_range.set(*self.rules.activation_bounds(observer))
         self.net.calibrated.fill_(True)
         self._log(layer_bits)
+
+    def _set_steps(self, table: StepTable, observer: InputObserver) -> None:
+        """The best step at each candidate bit-width; levels below zero where the layer saw values below zero.
+
+        LSQ and QuantSR start from 2 E|x| / sqrt(2^b - 1) of the first batch instead, and learn for longer.
+        """
+        signed = observer.lower < NEGATIVE
+        limits = [[float(one) for one in table.limits(bits, signed)] for bits in table.candidates.tolist()]
+        steps = [search_step(observer, low, high, self.clipping_norm) for low, high in limits]
+        table.set(torch.tensor(steps), signed)
 
     def _clipping(self, layer: QuantLayer, observer: InputObserver, layer_bits: list[float]) -> tuple[float, float]:
         """Bit-aware clipping of one layer.

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from dynq_basicsr.quantization.context import Decision
+from dynq_basicsr.quantization.options import ActivationOptions
+
+
+@dataclass(frozen=True)
+class AdaptiveBody:
+    """What a policy is told of the network whose bits it decides.
+
+    Attributes:
+        num_layers: Number of adaptive layers.
+        activation: Base bits and the range that adaptive bits are clamped to.
+        shallow_channels: Channels of the shallow feature, the output of the first convolution.
+    """
+
+    num_layers: int
+    activation: ActivationOptions
+    shallow_channels: int = 0
 
 
 class BitPolicy(nn.Module):
@@ -13,11 +32,17 @@ class BitPolicy(nn.Module):
     A policy is part of the network: its parameters are learned, saved and counted with it.
     """
 
-    def decide(self, image: Tensor) -> Decision:
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Every bit-width that it can choose, ascending."""
+        raise NotImplementedError
+
+    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
         """Look at the images and return who answers the layers during this forward.
 
         Args:
             image: (N, C, H, W) in [0, 1].
+            shallow: Gives the shallow feature (N, C', H, W) of the forward in progress, once a layer asks.
 
         Returns:
             A callable of (layer index, layer input (N, ...)) that gives bits, (N,) or a number.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
-from dynq_basicsr.policies.base import BitPolicy
+from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.quantization.context import Decision
-from dynq_basicsr.quantization.options import ActivationOptions
 
 
 class FixedPolicy(BitPolicy):
     """Every layer gets the base bits.
 
     Args:
-        num_layers: Number of adaptive layers.
-        activation: Holds the base bits.
+        body: Holds the base bits.
     """
 
-    def __init__(self, num_layers: int, activation: ActivationOptions) -> None:
+    def __init__(self, body: AdaptiveBody) -> None:
         super().__init__()
-        self.bits = float(activation.bits)
+        self.bits = body.activation.bits
 
-    def decide(self, image: Tensor) -> Decision:
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """The base bits."""
+        return (self.bits,)
+
+    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
         """Answer the base bits, whatever the image."""
-        return lambda index, x: self.bits
+        return lambda index, x: float(self.bits)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.errors import DynqError, check_number
-from dynq_basicsr.policies.base import BitPolicy
+from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.quantization.context import Decision
-from dynq_basicsr.quantization.options import ActivationOptions
 
 # Smallest distance between neighbouring complexity thresholds, in units of ``gradient_density``.
 MIN_GAP = 0.1
@@ -29,8 +28,7 @@ class ImageLayerPolicy(BitPolicy):
     is one learned number per layer, rounded to {-1, 0, 1} (Eq. 7). Hard decisions forward, tanh surrogates backward.
 
     Args:
-        num_layers: Number of adaptive layers.
-        activation: Base bits and the range that bits are clamped to.
+        body: Number of adaptive layers, base bits, and the range that bits are clamped to.
         image_to_bit: False: every image gets factor 0.
         layer_to_bit: False: every layer gets factor 0.
         image_factors: Ascending factors, flattest images first.
@@ -41,8 +39,7 @@ class ImageLayerPolicy(BitPolicy):
 
     def __init__(
         self,
-        num_layers: int,
-        activation: ActivationOptions,
+        body: AdaptiveBody,
         image_to_bit: bool = True,
         layer_to_bit: bool = True,
         image_factors: Sequence[int] = (-1, 0, 1),
@@ -62,13 +59,13 @@ class ImageLayerPolicy(BitPolicy):
             raise DynqError(
                 f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'
             )
-        self.base = float(activation.bits)
-        self.bits_range = activation.bits_range
+        self.base = float(body.activation.bits)
+        self.bits_range = body.activation.bits_range
         self.image_to_bit, self.layer_to_bit = image_to_bit, layer_to_bit
         self.image_percentile, self.layer_percentile = image_percentile, layer_percentile
         self.register_buffer('image_factors', torch.tensor(factors, dtype=torch.float32), persistent=False)
         self.thresholds = nn.Parameter(torch.arange(len(factors) - 1, dtype=torch.float32))
-        self.layer_factors = nn.Parameter(torch.zeros(num_layers))
+        self.layer_factors = nn.Parameter(torch.zeros(body.num_layers))
 
     def ordered_thresholds(self) -> Tensor:
         """Complexity thresholds, ascending by construction and at least ``MIN_GAP`` apart."""
@@ -107,7 +104,16 @@ class ImageLayerPolicy(BitPolicy):
         """Clamp bits to the stated range."""
         return bits.clamp(*self.bits_range)
 
-    def decide(self, image: Tensor) -> Decision:
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Base bits plus an image factor plus -1, 0 or 1, within the stated range."""
+        low, high = self.bits_range
+        images = self.image_factors.int().tolist() if self.image_to_bit else [0]
+        layers = [-1, 0, 1] if self.layer_to_bit else [0]
+        bits = {int(self.base) + image + layer for image in images for layer in layers}
+        return tuple(sorted({min(max(one, low), high) for one in bits}))
+
+    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
         """Fix the image factors; each layer then adds its own."""
         image_bits = self.image_bits(gradient_density(image))
         layer_bits = self.layer_bits().unbind()

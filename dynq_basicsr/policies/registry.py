@@ -6,28 +6,31 @@ import inspect
 from collections.abc import Mapping
 
 from dynq_basicsr.errors import DynqError, check_keys, nearest
-from dynq_basicsr.policies.base import BitPolicy
+from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.policies.fixed import FixedPolicy
+from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
 from dynq_basicsr.policies.image_layer import ImageLayerPolicy
-from dynq_basicsr.quantization.options import ActivationOptions
 
-POLICIES: dict[str, type[BitPolicy]] = {'Fixed': FixedPolicy, 'AdaBM': ImageLayerPolicy}
+POLICIES: dict[str, type[BitPolicy]] = {
+    'Fixed': FixedPolicy,
+    'AdaBM': ImageLayerPolicy,
+    'GranularDQ': GranularityEntropyPolicy,
+}
 
 
 def policy_options(options: Mapping | None) -> dict[str, object]:
     """Options of a policy as they take effect: what is given, and the defaults."""
     options = dict(options or {'type': 'Fixed'})
-    parameters = list(inspect.signature(POLICIES[options['type']].__init__).parameters.values())[3:]
+    parameters = list(inspect.signature(POLICIES[options['type']].__init__).parameters.values())[2:]
     return {one.name: one.default for one in parameters} | options
 
 
-def build_policy(options: Mapping | None, num_layers: int, activation: ActivationOptions) -> BitPolicy:
+def build_policy(options: Mapping | None, body: AdaptiveBody) -> BitPolicy:
     """Build the policy that an option file asks for.
 
     Args:
         options: ``{type: ..., further options}``; ``None`` gives the fixed policy.
-        num_layers: Number of adaptive layers.
-        activation: Base bits and their range.
+        body: What it is told of the network.
 
     Raises:
         DynqError: If the type or an option is unknown.
@@ -40,6 +43,6 @@ def build_policy(options: Mapping | None, num_layers: int, activation: Activatio
         raise DynqError(
             f'network_g.policy.type: no policy {kind!r}.{nearest(kind, POLICIES)} Known: {", ".join(POLICIES)}.'
         )
-    known = list(inspect.signature(POLICIES[kind].__init__).parameters)[3:]
+    known = list(inspect.signature(POLICIES[kind].__init__).parameters)[2:]
     check_keys('network_g.policy', options, ['type', *known])
-    return POLICIES[kind](num_layers, activation, **options)
+    return POLICIES[kind](body, **options)

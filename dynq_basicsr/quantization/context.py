@@ -31,12 +31,14 @@ class BitContext:
     Attributes:
         quantizing: False makes every quantized layer behave as the float layer it was, bit for bit.
         decision: The policy's answer for the forward in progress.
+        shallow: Output of the backbone's first convolution in this forward, once it ran.
         trace: Filled by the layers while it is set.
     """
 
     def __init__(self) -> None:
         self.quantizing = True
         self.decision: Decision | None = None
+        self.shallow: Tensor | None = None
         self.trace: BitTrace | None = None
 
     @contextmanager
@@ -46,7 +48,7 @@ class BitContext:
         try:
             yield
         finally:
-            self.decision = None
+            self.decision = self.shallow = None
 
     @contextmanager
     def floating(self) -> Iterator[None]:

@@ -7,35 +7,40 @@ printed in the papers (AdaBM Eq. 1 and 2), whose grid starts at the lower bound 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 GRIDS = ('integer', 'literal')
+ROUNDING_GRADIENTS = ('identity', 'tanh')
 
 
 class _RoundToGrid(torch.autograd.Function):
-    """``scale * clamp(round(x / scale), low, high)`` with straight-through rounding.
+    """``scale * clamp(round(x / scale), low, high)`` with a surrogate r for the gradient of rounding.
 
-    Gradients, with v = x / scale: to x, 1 inside and 0 outside; to scale, ``round(v) - v`` inside (the residual term of
-    LSQ), ``low`` or ``high`` outside; to low and high, ``scale`` where they clip. One fused function, because autograd
-    over the five elementary operations would keep five copies of every activation.
+    Gradients, with v = x / scale: to x, r'(v) inside and 0 outside; to scale, ``round(v) - v r'(v)`` inside (with
+    r' = 1 the residual term of LSQ), ``low`` or ``high`` outside; to low and high, ``scale`` where they clip. One fused
+    function, because autograd over the five elementary operations would keep five copies of every activation.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    def forward(ctx, x: Tensor, scale: Tensor, low: Tensor, high: Tensor, gradient: str = 'identity') -> Tensor:
         ctx.save_for_backward(x, scale, low, high)
+        ctx.gradient = gradient
         return _round_to_grid(x, scale, low, high)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, low, high = ctx.saved_tensors
-        need_x, need_scale, need_low, need_high = ctx.needs_input_grad
+        need_x, need_scale, need_low, need_high, _ = ctx.needs_input_grad
         # side is 1 below the range, -1 above, 0 inside. Kept as floating point: boolean masks cost ten times more.
         side = torch.maximum(x, low * scale)
         side = torch.minimum(side, high * scale, out=side).sub_(x).sign_()
         signed = grad * side
         outside = side.mul_(signed)  # side^2 * grad
-        grad_x = grad - outside
+        inside = grad - outside
+        grad_x = inside if ctx.gradient == 'identity' else inside * _tanh_slope(x / scale)
         grad_scale = grad_low = grad_high = None
         if need_scale or need_low or need_high:
             difference = _sum_to(signed, scale.shape)
@@ -43,13 +48,26 @@ class _RoundToGrid(torch.autograd.Function):
             at_low, at_high = (total + difference) / 2, (total - difference) / 2
             if need_scale:
                 # computed once more rather than kept: it would double what every layer holds until here
-                residual = _round_to_grid(x, scale, low, high).sub_(x).mul_(grad_x)
+                residual = _round_to_grid(x, scale, low, high)
+                if ctx.gradient == 'identity':
+                    residual.sub_(x).mul_(inside)
+                else:
+                    residual.mul_(inside).sub_(x * grad_x)
                 grad_scale = _sum_to(residual, scale.shape) / scale + at_low * low + at_high * high
             if need_low:
                 grad_low = _sum_to(at_low * scale, low.shape)
             if need_high:
                 grad_high = _sum_to(at_high * scale, high.shape)
-        return grad_x if need_x else None, grad_scale, grad_low, grad_high
+        return grad_x if need_x else None, grad_scale, grad_low, grad_high, None
+
+
+def _tanh_slope(v: Tensor) -> Tensor:
+    """Slope of ``floor(v) + (1 + tanh(f - 1/2) / tanh(1/2)) / 2``, f = v - floor(v): QuantSR's soft rounding.
+
+    0.85 on the grid, 1.08 half way between two levels.
+    """
+    fraction = v.sub_(v.floor()).sub_(0.5).tanh_()
+    return fraction.square_().neg_().add_(1).div_(2 * math.tanh(0.5))
 
 
 def _round_to_grid(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -76,7 +94,7 @@ def _per_sample(value: Tensor | float, x: Tensor) -> Tensor:
 
 
 def fake_quantize_activation(
-    x: Tensor, lower: Tensor, upper: Tensor, bits: Tensor | float, grid: str = 'integer'
+    x: Tensor, lower: Tensor, upper: Tensor, bits: Tensor | float, grid: str = 'integer', gradient: str = 'identity'
 ) -> Tensor:
     """Quantize activations to 2^bits levels on [lower, upper], one bit-width per sample.
 
@@ -89,6 +107,7 @@ def fake_quantize_activation(
         upper: Scalar, >= 0, above lower.
         bits: Bit-width, a number or a tensor of shape (N,).
         grid: ``'integer'`` or ``'literal'``.
+        gradient: See ``fake_quantize_step``.
 
     Returns:
         Tensor of x's shape and dtype.
@@ -96,12 +115,34 @@ def fake_quantize_activation(
     levels = 2 ** _per_sample(bits, x) - 1
     scale = (upper - lower) / levels
     if grid == 'literal':
-        return _RoundToGrid.apply(x - lower, scale, torch.zeros_like(scale), levels.expand_as(scale)) + lower
+        zeros = torch.zeros_like(scale)
+        return _RoundToGrid.apply(x - lower, scale, zeros, levels.expand_as(scale), gradient) + lower
     zero_point = round_ste(-lower / scale)
-    return _RoundToGrid.apply(x, scale, -zero_point, levels - zero_point)
+    return _RoundToGrid.apply(x, scale, -zero_point, levels - zero_point, gradient)
 
 
-def fake_quantize_weight(weight: Tensor, upper: Tensor, bits: int, grid: str = 'integer') -> Tensor:
+def fake_quantize_step(
+    x: Tensor, step: Tensor, low: Tensor | float, high: Tensor | float, gradient: str = 'identity'
+) -> Tensor:
+    """Quantize to ``step * {low, ..., high}``, one step a sample (LSQ, Esser et al., ICLR 2020).
+
+    Args:
+        x: Activations, (N, ...), samples first.
+        step: > 0, a scalar or (N,).
+        low: Smallest integer, <= 0: likewise.
+        high: Largest integer, > 0: likewise.
+        gradient: Of rounding: ``'identity'`` (straight-through) or ``'tanh'`` (QuantSR, Qin et al., NeurIPS 2023).
+
+    Returns:
+        Tensor of x's shape and dtype.
+    """
+    step, low, high = (_per_sample(value, x) for value in (step, low, high))
+    return _RoundToGrid.apply(x, step, low.expand_as(step), high.expand_as(step), gradient)
+
+
+def fake_quantize_weight(
+    weight: Tensor, upper: Tensor, bits: int, grid: str = 'integer', gradient: str = 'identity'
+) -> Tensor:
     """Quantize weights to 2^bits signed levels.
 
     The integer grid is ``scale * {-2^(b-1), ..., 2^(b-1) - 1}`` with ``scale = upper / (2^(b-1) - 1)``, so that 8 bits
@@ -112,9 +153,10 @@ def fake_quantize_weight(weight: Tensor, upper: Tensor, bits: int, grid: str = '
         upper: Clipping bound, > 0: a scalar (per tensor) or (C_out, 1, ...) (per channel).
         bits: Bit-width, 2..8.
         grid: ``'integer'`` or ``'literal'``.
+        gradient: See ``fake_quantize_step``.
     """
     if grid == 'literal':
         levels = weight.new_tensor(2.0**bits - 1).expand_as(upper)
-        return _RoundToGrid.apply(weight + upper, 2 * upper / levels, torch.zeros_like(upper), levels) - upper
+        return _RoundToGrid.apply(weight + upper, 2 * upper / levels, torch.zeros_like(upper), levels, gradient) - upper
     high = weight.new_tensor(2.0 ** (bits - 1) - 1).expand_as(upper)
-    return _RoundToGrid.apply(weight, upper / high, -high - 1, high)
+    return _RoundToGrid.apply(weight, upper / high, -high - 1, high, gradient)

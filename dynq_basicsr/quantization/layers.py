@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.quantization.context import BitContext
-from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_weight
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
-from dynq_basicsr.quantization.ranges import ActivationRange, WeightRange
+from dynq_basicsr.quantization.ranges import ActivationRange, StepTable, WeightRange
 
 
 class QuantLayer:
@@ -21,7 +23,14 @@ class QuantLayer:
         context: Shared with all layers of the network.
     """
 
-    def adopt(self, name: str, index: int | None, options: QuantizationOptions, context: BitContext) -> None:
+    def adopt(
+        self,
+        name: str,
+        index: int | None,
+        options: QuantizationOptions,
+        context: BitContext,
+        candidates: Sequence[int] = (),
+    ) -> None:
         """Give a layer that was just changed from its float class the parts that quantization adds.
 
         Args:
@@ -29,9 +38,13 @@ class QuantLayer:
             index: Its number among the adaptive layers; ``None`` for a static one.
             options: Bits, granularity and grids.
             context: The context to ask for bits.
+            candidates: Ascending bits that it can answer; empty: the layer's own.
         """
         self.name, self.index, self.options, self.context = name, index, options, context
-        self.activation_range = ActivationRange()
+        if options.activation.quantizer == 'range':
+            self.activation_range = ActivationRange(options)
+        else:
+            self.activation_range = StepTable(candidates or (options.activation.bits,), options)
         self.weight_range = WeightRange(self.weight, options.weight)
 
     def quantized_weight(self) -> Tensor:
@@ -40,7 +53,8 @@ class QuantLayer:
         if options.bits == FLOAT_BITS:
             return self.weight
         weight = self.weight_range.moved(self.weight)
-        return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid)
+        gradient = self.options.rounding_gradient
+        return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid, gradient)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""
@@ -55,8 +69,7 @@ class QuantLayer:
             bits = bits.repeat_interleave(len(x) // len(bits))
         if float_input:
             return x
-        bounds = self.activation_range
-        return fake_quantize_activation(x, bounds.lower, bounds.upper, bits, self.options.activation.grid)
+        return self.activation_range.quantize(x, bits)
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
@@ -83,7 +96,12 @@ QUANTIZED_CLASSES = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
 
 
 def quantize_layer(
-    layer: nn.Module, name: str, index: int | None, options: QuantizationOptions, context: BitContext
+    layer: nn.Module,
+    name: str,
+    index: int | None,
+    options: QuantizationOptions,
+    context: BitContext,
+    candidates: Sequence[int] = (),
 ) -> None:
     """Turn a float layer into its quantized twin, in place: same object, same parameters, same hooks.
 
@@ -93,6 +111,7 @@ def quantize_layer(
         index: Its number among the adaptive layers; ``None`` for a static one.
         options: Bits, granularity and grids.
         context: The context to ask for bits.
+        candidates: Ascending bits that it can answer; empty: the layer's own.
     """
     layer.__class__ = QUANTIZED_CLASSES[type(layer)]
-    layer.adopt(name, index, options, context)
+    layer.adopt(name, index, options, context, candidates)

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from dynq_basicsr.errors import DynqError, check_choice, check_keys
-from dynq_basicsr.quantization.fake_quantize import GRIDS
+from dynq_basicsr.quantization.fake_quantize import GRIDS, ROUNDING_GRADIENTS
 
 FLOAT_BITS = 32
 # Of head, upsampler and tail in scope full (AdaBM, section 4.3).
 END_BITS = 8
 SCOPES = ('body', 'full')
+QUANTIZERS = ('range', 'learned_step', 'pams')
 
 
 def check_bits(section: str, bits: object) -> int:
@@ -56,11 +57,20 @@ class WeightOptions:
 
 @dataclass(frozen=True)
 class ActivationOptions:
-    """How activations are quantized: base bits (2..8, 32: float), the range that adaptive bits are clamped to, grid."""
+    """How activations are quantized.
+
+    Attributes:
+        bits: Base bits, 2..8, or 32 for float.
+        bits_range: What adaptive bits are clamped to.
+        grid: ``integer`` or ``literal``, see ``fake_quantize_activation``.
+        quantizer: ``range`` (a lower and an upper bound for all bits, AdaBM), ``learned_step`` (one step a bit-width,
+            QuantSR) or ``pams`` (likewise, symmetric).
+    """
 
     bits: int = FLOAT_BITS
     bits_range: tuple[int, int] = (2, 8)
     grid: str = 'integer'
+    quantizer: str = 'range'
 
     def __post_init__(self) -> None:
         section = 'quantization.activation'
@@ -73,6 +83,9 @@ class ActivationOptions:
                 f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.'
             )
         check_choice(f'{section}.grid', self.grid, GRIDS)
+        check_choice(f'{section}.quantizer', self.quantizer, QUANTIZERS)
+        if self.quantizer != 'range' and self.grid != 'integer':
+            raise DynqError(f'{section}.grid: {self.quantizer} has the integer grid only; leave grid out.')
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,7 @@ class QuantizationOptions:
         exclude: Patterns of layers to leave float after all.
         scope: ``body``: head, upsampler and tail stay float; ``full``: they get 8 bits, and the convolutions between
             the blocks and the upsampler adapt ("fully quantized").
+        rounding_gradient: ``identity`` (straight-through) or ``tanh`` (QuantSR), of weights and activations.
     """
 
     weight: WeightOptions = field(default_factory=WeightOptions)
@@ -93,9 +107,11 @@ class QuantizationOptions:
     layers: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     scope: str = 'body'
+    rounding_gradient: str = 'identity'
 
     def __post_init__(self) -> None:
         check_choice('quantization.scope', self.scope, SCOPES)
+        check_choice('quantization.rounding_gradient', self.rounding_gradient, ROUNDING_GRADIENTS)
 
     @property
     def enabled(self) -> bool:

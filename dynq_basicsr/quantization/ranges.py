@@ -1,11 +1,15 @@
-"""Clipping ranges as learnable modules: positive and ordered by construction, learned relative to their size."""
+"""Ranges as learnable modules: positive and ordered by construction, learned relative to their size."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.quantization.options import FLOAT_BITS, WeightOptions
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_step
+from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions, WeightOptions
 
 # Far below any activation that matters, yet above zero: a dead layer (all zeros) still has a range to divide by.
 SMALLEST = 1e-8
@@ -16,10 +20,15 @@ class ActivationRange(nn.Module):
 
     The parameters are logarithms of the two magnitudes. A gradient step of size r therefore moves a bound by the
     fraction r of itself, whatever its scale, and can never make it change sign or cross the other one.
+
+    Args:
+        options: Grid and gradient of rounding.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: QuantizationOptions | None = None) -> None:
         super().__init__()
+        options = options or QuantizationOptions()
+        self.grid, self.gradient = options.activation.grid, options.rounding_gradient
         self.log_lower = nn.Parameter(torch.zeros(()))
         self.log_upper = nn.Parameter(torch.zeros(()))
 
@@ -38,6 +47,65 @@ class ActivationRange(nn.Module):
         """Set the bounds; the range is widened to hold zero, so that zero padding stays exact."""
         self.log_lower.fill_(max(-float(lower), SMALLEST)).log_()
         self.log_upper.fill_(max(float(upper), SMALLEST)).log_()
+
+    def quantize(self, x: Tensor, bits: Tensor | float) -> Tensor:
+        """Fake-quantize activations (N, ...) at these bits, a number or (N,)."""
+        return fake_quantize_activation(x, self.lower, self.upper, bits, self.grid, self.gradient)
+
+
+class StepTable(nn.Module):
+    """Learned quantization steps, one a candidate bit-width (LSQ as in QuantSR, or PAMS).
+
+    ``learned_step`` quantizes to 0 .. 2^b - 1, or to -2^(b-1) .. 2^(b-1) - 1 where calibration saw negative values;
+    ``pams`` to -(2^(b-1) - 1) .. 2^(b-1) - 1 always, its bound alpha being ``step * (2^(b-1) - 1)``. The parameters are
+    logarithms, so that steps stay positive and a rate is relative to each.
+
+    A sample is quantized once, at its own bits. The gradient to the bits takes the logarithm of the step as a smooth
+    function of the bits, with the slope of the candidates around it.
+
+    Args:
+        candidates: Ascending bit-widths that the policy can choose.
+        options: Which of the two quantizers, and the gradient of rounding.
+    """
+
+    def __init__(self, candidates: Sequence[int], options: QuantizationOptions) -> None:
+        super().__init__()
+        self.symmetric, self.gradient = options.activation.quantizer == 'pams', options.rounding_gradient
+        self.register_buffer('candidates', torch.tensor(candidates, dtype=torch.float32), persistent=False)
+        self.register_buffer('signed', torch.tensor(self.symmetric))
+        self.log_step = nn.Parameter(torch.zeros(len(candidates)))
+
+    def limits(
+        self, bits: Tensor | float, signed: Tensor | bool | None = None
+    ) -> tuple[Tensor | float, Tensor | float]:
+        """Smallest and largest integer at these bits; ``signed`` instead of what was set, where given."""
+        half = 2 ** (bits - 1)
+        if self.symmetric:
+            return 1 - half, half - 1
+        below = (self.signed if signed is None else torch.as_tensor(signed)).to(torch.float32)
+        return -half * below, half * (2 - below) - 1
+
+    def step(self, bits: Tensor | float) -> Tensor:
+        """Step at these bits, each a candidate: a scalar, or (N,)."""
+        bits = torch.as_tensor(bits, dtype=self.candidates.dtype, device=self.candidates.device)
+        index = torch.searchsorted(self.candidates, bits.detach())
+        return (self.log_step[index] + self._slopes()[index] * (bits - bits.detach())).exp()
+
+    def _slopes(self) -> Tensor:
+        """Slope of the logarithm of the step at each candidate; one bit more halves it where there is but one."""
+        if len(self.candidates) == 1:
+            return torch.full_like(self.candidates, -math.log(2))
+        return torch.gradient(self.log_step.detach(), spacing=(self.candidates,))[0]
+
+    @torch.no_grad()
+    def set(self, steps: Tensor, signed: bool) -> None:
+        """Set the step of each candidate, (C,), and whether values below zero have levels."""
+        self.log_step.copy_(steps.clamp(min=SMALLEST).log())
+        self.signed.fill_(signed or self.symmetric)
+
+    def quantize(self, x: Tensor, bits: Tensor | float) -> Tensor:
+        """Fake-quantize activations (N, ...) at these bits, a number or (N,), each a candidate."""
+        return fake_quantize_step(x, self.step(bits), *self.limits(bits), self.gradient)
 
 
 class WeightRange(nn.Module):

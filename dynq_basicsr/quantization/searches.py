@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_step, fake_quantize_weight
 from dynq_basicsr.quantization.observers import InputObserver
 
 WEIGHT_RATIOS = torch.arange(100, 20, -1) / 100
@@ -57,8 +57,7 @@ def search_clipping(
     """
     if observer.upper == observer.lower:
         return observer.lower, observer.upper
-    occupied = observer.counts > 0
-    values, counts = observer.centers[occupied], observer.counts[occupied]
+    values, counts = _occupied(observer)
     # one row a candidate: its ratio scales the values instead of the bounds, so that one call serves all
     ratios = CLIP_RATIOS.view(-1, 1)
     scaled = values / ratios
@@ -68,3 +67,33 @@ def search_clipping(
     ) @ counts
     ratio = float(CLIP_RATIOS[errors.argmin()])
     return ratio * observer.lower, ratio * observer.upper
+
+
+@torch.no_grad()
+def search_step(observer: InputObserver, low: float, high: float, norm: float = 2.0) -> float:
+    """The step with the least error on the grid ``step * {low, ..., high}``, over all calibration data.
+
+    Candidates are ratios of the smallest step that clips nothing, as in ``search_clipping``.
+
+    Args:
+        observer: What calibration saw of the layer's input.
+        low: Smallest integer, <= 0.
+        high: Largest integer, > 0.
+        norm: Exponent of the error.
+
+    Returns:
+        A step; 0 where the layer saw zeros only.
+    """
+    largest = max(observer.upper / high, observer.lower / low if low else 0.0)
+    if not largest:
+        return 0.0
+    values, counts = _occupied(observer)
+    steps = largest * CLIP_RATIOS
+    errors = (fake_quantize_step(values.expand(len(steps), -1), steps, low, high) - values).abs_().pow_(norm) @ counts
+    return float(steps[errors.argmin()])
+
+
+def _occupied(observer: InputObserver) -> tuple[Tensor, Tensor]:
+    """Centers and counts of the bins that hold something."""
+    occupied = observer.counts > 0
+    return observer.centers[occupied], observer.counts[occupied]

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.policies.image_layer import MIN_GAP, ImageLayerPolicy, straight_through
 from dynq_basicsr.quantization.options import ActivationOptions
 
 
 def policy(num_layers=3, bits=4, bits_range=(2, 8), thresholds=None, layers=None, **options):
-    built = ImageLayerPolicy(num_layers, ActivationOptions(bits=bits, bits_range=bits_range), **options)
+    built = ImageLayerPolicy(AdaptiveBody(num_layers, ActivationOptions(bits=bits, bits_range=bits_range)), **options)
     with torch.no_grad():
         if thresholds is not None:
             built.thresholds.copy_(torch.tensor(thresholds))
@@ -135,7 +136,7 @@ def test_bits_are_base_plus_image_plus_layer():
     complexity = gradient_density(images)
     bounds = [float(complexity[1]) - 0.5, float(complexity[2]) + 0.5]
     one = policy(bits=5, thresholds=bounds, layers=[-1.0, 0.0, 1.0])
-    decision = one.decide(images)
+    decision = one.decide(images, None)
     for index, factor in enumerate((-1, 0, 1)):
         assert decision(index, None).tolist() == [5 - 1 + factor, 5 + factor, 5 + factor, 5 + 1 + factor]
 
@@ -152,7 +153,7 @@ def test_bits_are_clamped_to_the_stated_range(bits, bits_range, expected):
 def test_gradients_reach_both_maps_through_the_decision():
     images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(1))
     one = policy(thresholds=[20.0, 300.0], layers=[0.2, -0.1, 0.0])
-    decision = one.decide(images)
+    decision = one.decide(images, None)
     (decision(0, None).sum() + decision(2, None).sum()).backward()
     assert (one.layer_factors.grad != 0).tolist() == [True, False, True]
     assert (one.thresholds.grad != 0).all()
@@ -163,8 +164,8 @@ def test_decisions_per_image_do_not_see_each_other():
         -1, 1, 1, 1
     )
     one = policy(thresholds=[30.0, 80.0])
-    together = one.decide(images)(1, None)
-    assert together.tolist() == [one.decide(image.unsqueeze(0))(1, None).item() for image in images]
+    together = one.decide(images, None)(1, None)
+    assert together.tolist() == [one.decide(image.unsqueeze(0), None)(1, None).item() for image in images]
 
 
 # -- calibration -----------------------------------------------------------------------------------------------------

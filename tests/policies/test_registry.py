@@ -3,22 +3,23 @@
 import pytest
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.fixed import FixedPolicy
 from dynq_basicsr.policies.image_layer import ImageLayerPolicy
 from dynq_basicsr.policies.registry import build_policy
 from dynq_basicsr.quantization.options import ActivationOptions
 
-FOUR = ActivationOptions(bits=4)
+FOUR = AdaptiveBody(4, ActivationOptions(bits=4), 8)
 
 
 @pytest.mark.parametrize('options', [None, {}, {'type': 'Fixed'}])
 def test_fixed_is_the_default(options):
-    assert type(build_policy(options, 4, FOUR)) is FixedPolicy
+    assert type(build_policy(options, FOUR)) is FixedPolicy
 
 
 def test_options_reach_the_policy():
     given = {'type': 'AdaBM', 'image_factors': [-2, 0, 2], 'layer_to_bit': False}
-    policy = build_policy(given, 4, FOUR)
+    policy = build_policy(given, FOUR)
     assert type(policy) is ImageLayerPolicy and policy.layer_factors.shape == (4,)
     assert policy.image_factors.tolist() == [-2, 0, 2] and not policy.layer_to_bit
     assert given['type'] == 'AdaBM'  # the option file stays as it was
@@ -26,19 +27,18 @@ def test_options_reach_the_policy():
 
 @pytest.mark.parametrize('options, named', [
     ({'type': 'Fixd'}, "no policy 'Fixd'.*'Fixed'"),
-    ({'type': None}, 'no policy None.*Known: Fixed, AdaBM'),
+    ({'type': None}, 'no policy None.*Known: Fixed, AdaBM, GranularDQ'),
     ({'image_factors': [0, 1]}, 'no policy None'),
     ({'type': 'AdaBM', 'image_factor': [0, 1]}, "unknown option 'image_factor'.*'image_factors'"),
-    ({'type': 'AdaBM', 'num_layers': 3}, "unknown option 'num_layers'"),
-    ({'type': 'AdaBM', 'activation': 4}, "unknown option 'activation'"),
+    ({'type': 'AdaBM', 'body': 3}, "unknown option 'body'"),
     ({'type': 'Fixed', 'bits': 4}, "unknown option 'bits'"),
 ])  # fmt: skip
 def test_unknown_names_are_refused(options, named):
     with pytest.raises(DynqError, match=named):
-        build_policy(options, 4, FOUR)
+        build_policy(options, FOUR)
 
 
 @pytest.mark.parametrize('options', ['AdaBM', ['AdaBM'], {'type': ['AdaBM']}])
 def test_sections_of_the_wrong_kind_are_refused(options):
     with pytest.raises(DynqError, match=r'network_g\.policy'):
-        build_policy(options, 4, FOUR)
+        build_policy(options, FOUR)

@@ -139,9 +139,10 @@ def test_unusual_layers_when_quantized():
 def test_measuring_leaves_no_trace(training):
     net = quantized({'type': 'EDSR', **SMALL}).train(training)
     state = {key: value.clone() for key, value in net.state_dict().items()}
+    hooks = [dict(module._forward_hooks) for module in net.modules()]
     measure_cost(net)
     assert net.training == training and net.context.quantizing
-    assert not any(module._forward_hooks for module in net.modules())
+    assert hooks == [dict(module._forward_hooks) for module in net.modules()]
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 

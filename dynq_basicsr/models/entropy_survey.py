@@ -1,0 +1,77 @@
+"""The entropies of a training set's patches: what Granular-DQ's thresholds are fractions of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from basicsr.data import build_dataset
+from basicsr.utils import get_root_logger
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler
+from tqdm import tqdm
+
+from dynq_basicsr.models.records import replace_file
+from dynq_basicsr.policies.complexity import entropy
+
+BATCH = 16
+# Options of a data set that do not change which patches can be drawn.
+_LOADING = ('batch_size_per_gpu', 'num_worker_per_gpu', 'prefetch_mode', 'num_prefetch_queue', 'pin_memory',
+            'persistent_workers', 'dataset_enlarge_ratio', 'use_shuffle', 'name')  # fmt: skip
+
+
+def draw_patches(dataset: Mapping, count: int, seed: int = 0) -> Iterator[Tensor]:
+    """Draw LR patches as training does, with augmentation, in batches of 16.
+
+    A process of its own reads them, so no random state of this one changes, and an LMDB stays free to be opened here.
+
+    Args:
+        dataset: BasicSR's options of the training set.
+        count: How many, with replacement.
+        seed: Of the choice and of the augmentation.
+
+    Yields:
+        (16, C, H, W) in [0, 1]; the last one may hold fewer.
+    """
+    images = build_dataset(dict(dataset))
+    generator = torch.Generator().manual_seed(seed)
+    sampler = RandomSampler(images, replacement=True, num_samples=count, generator=generator)
+    loader = DataLoader(images, BATCH, sampler=sampler, num_workers=1, generator=generator)
+    for batch in loader:
+        yield batch['lq']
+
+
+def survey_entropies(dataset: Mapping, count: int, cache: Path, seed: int = 0) -> Tensor:
+    """Entropies of training patches, from the cache where the same was measured before.
+
+    Args:
+        dataset: BasicSR's options of the training set.
+        count: How many patches.
+        cache: A folder.
+        seed: See ``draw_patches``.
+
+    Returns:
+        (count,), nats.
+    """
+    asked = {key: value for key, value in dataset.items() if key not in _LOADING}
+    mark = json.dumps({'dataset': asked, 'count': count, 'seed': seed}, sort_keys=True, default=str)
+    file = cache / f'{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json'
+    if file.is_file():
+        found = json.loads(file.read_text(encoding='utf-8'))
+        if found['of'] == mark:
+            get_root_logger().info(f'Entropies of {count} training patches are those in {file}.')
+            return torch.tensor(found['entropies'])
+    with tqdm(total=count, desc='entropy of training patches', unit='patch', disable=None, leave=False) as bar:
+        values = []
+        for patches in draw_patches(dataset, count, seed):
+            values.append(entropy(patches))
+            bar.update(len(patches))
+    entropies = torch.cat(values)
+    cache.mkdir(parents=True, exist_ok=True)
+    replace_file(file, json.dumps({'of': mark, 'entropies': [round(one, 5) for one in entropies.tolist()]}) + '\n')
+    quartiles = ', '.join(f'{one:.3f}' for one in torch.quantile(entropies, torch.tensor([0.25, 0.5, 0.75])).tolist())
+    get_root_logger().info(f'Entropies of {count} training patches: quartiles {quartiles} nats, kept in {file}.')
+    return entropies

@@ -1,0 +1,134 @@
+"""Granular-DQ as a BasicSR model: quantization-aware training with an L1 loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from basicsr.utils import get_root_logger
+from torch import nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
+from dynq_basicsr.models.granular_options import GranularOptions
+from dynq_basicsr.models.precision import products_in
+from dynq_basicsr.models.progress import TrainingBar
+from dynq_basicsr.models.quantized_model import QuantizedModel
+from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
+
+_BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+
+
+class GranularDQModel(QuantizedModel):
+    """Granular-DQ (Wang et al., AAAI 2025): weights, quantization steps and the controller learn from L1 alone.
+
+    Before the first iteration, where the network is not calibrated yet, training patches give the first ranges and the
+    distribution of entropies. It trains a ``QuantizedSR`` of any policy, so also the fixed bits that it is compared
+    with, and from float weights or from scratch.
+
+    Args:
+        opt: BasicSR's options; ``train`` as BasicSR's ``SRModel`` has it, and ``GranularOptions``.
+
+    Raises:
+        DynqError: If an option is wrong or a value stops being finite.
+    """
+
+    own_train_keys = tuple(GranularOptions.names())
+
+    @classmethod
+    def check_options(cls, opt: dict) -> None:
+        """Refuse an option file that cannot work."""
+        super().check_options(opt)
+        if opt['is_train']:
+            GranularOptions.from_dict(opt.get('train') or {})
+
+    def __init__(self, opt: dict) -> None:
+        self.recipe = GranularOptions.from_dict(opt['train']) if opt['is_train'] else None
+        self.bar: TrainingBar | None = None
+        super().__init__(opt)
+
+    def init_training_settings(self) -> None:
+        """Calibrate where that is to be done; then BasicSR's losses, optimizer, scheduler and EMA."""
+        if not isinstance(self.network, QuantizedSR):
+            raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
+        if not self.network.calibrated:
+            self._calibrate()
+        super().init_training_settings()
+        self._set_mode()
+
+    def _calibrate(self) -> None:
+        net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
+        policy = net.policy
+        if isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits:
+            cache = Path(self.opt['path']['experiments_root']).parent / 'entropies'
+            policy.set_distribution(survey_entropies(dataset, self.recipe.entropy_patches, cache, seed))
+        net.eval()
+        calibration = Calibration(net, bit_aware_clipping=False)
+        for patches in draw_patches(dataset, self.recipe.calibration_patches, seed):
+            calibration.observe(patches.to(self.device))
+        calibration.finish()
+
+    def _set_mode(self) -> None:
+        self.network.train()
+        if self.recipe.freeze_batch_norm:
+            for module in self.network.modules():
+                if isinstance(module, _BATCH_NORMS):
+                    module.eval()
+
+    def setup_optimizers(self) -> None:
+        """One optimizer, a group for each kind of parameter: weights, ranges, controller."""
+        options = dict(self.opt['train']['optim_g'])
+        kind, rate = options.pop('type'), options['lr']
+        net = self.network
+        ranges = [
+            parameter
+            for layer in net.quant_layers()
+            for module in (layer.activation_range, layer.weight_range)
+            for parameter in module.parameters()
+        ]
+        gate = list(net.policy.parameters())
+        others = {id(parameter) for parameter in (*ranges, *gate)}
+        weights = [parameter for parameter in net.parameters() if id(parameter) not in others]
+        lr_gate = rate if self.recipe.lr_gate is None else self.recipe.lr_gate
+        groups = [
+            {'params': weights},
+            {'params': ranges, 'lr': self.recipe.lr_range, 'weight_decay': 0},
+            {'params': gate, 'lr': lr_gate},
+        ]
+        self.optimizer_g = self.get_optimizer(kind, [group for group in groups if group['params']], **options)
+        self.optimizers.append(self.optimizer_g)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One iteration of BasicSR's training, the network quantized."""
+        if self.bar is None:
+            self.bar = TrainingBar(self.opt['train']['total_iter'], current_iter - 1)
+        policy = self.network.policy
+        if isinstance(policy, GranularityEntropyPolicy):
+            policy.adapting = current_iter <= self.recipe.adapt_iter
+        try:
+            with products_in(self.recipe.precision, self.device), self.network.tracing() as trace:
+                super().optimize_parameters(current_iter)
+        except BaseException:
+            self.bar.close()
+            raise
+        layers = [torch.as_tensor(bits, dtype=torch.float32).mean() for bits in trace.bits.values()]
+        if layers:
+            self.log_dict['bits'] = float(torch.stack(layers).mean())
+        self.bar.update('training', self.log_dict)
+
+    def test(self) -> None:
+        """As ``QuantizedModel.test``; training goes on in the mode that it was in."""
+        super().test()
+        if self.is_train:
+            self._set_mode()
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save network and state; at the end, say what became of the thresholds."""
+        super().save(epoch, current_iter)
+        policy = self.network.policy
+        if current_iter == -1 and isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits:
+            pairs = zip(policy.quantiles.tolist(), policy.thresholds().tolist(), strict=True)
+            text = ', '.join(f'{value:.3f} nats (quantile {quantile:.3f})' for quantile, value in pairs)
+            get_root_logger().info(f'Entropy thresholds: {text}.')

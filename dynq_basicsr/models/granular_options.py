@@ -1,0 +1,59 @@
+"""What Granular-DQ adds to BasicSR's ``train`` section, as typed, checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from dynq_basicsr.errors import DynqError, check_choice, check_number
+
+_COUNTS = {'adapt_iter': 0, 'entropy_patches': 2, 'calibration_patches': 1}
+
+
+@dataclass(frozen=True)
+class GranularOptions:
+    """Options beside BasicSR's own (``optim_g``, ``scheduler``, ``pixel_opt``, ``ema_decay``, ``total_iter``, ...).
+
+    Attributes:
+        adapt_iter: Iterations in which thresholds follow the batches (ATC): the first epoch, which has 1000 iterations
+            in the code family of the paper.
+        entropy_patches: Training patches that the distribution of entropies is taken from.
+        calibration_patches: Training patches that the first ranges are taken from.
+        freeze_batch_norm: Keep statistics of batch normalization as they are, which a trained float network wants.
+        precision: Of convolutions and linear layers in training: float32, bfloat16, or auto (bfloat16 where the
+            hardware computes in it).
+        lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
+        lr_gate: Learning rate of the controller; None: that of the weights.
+    """
+
+    adapt_iter: int = 1000
+    entropy_patches: int = 2000
+    calibration_patches: int = 64
+    freeze_batch_norm: bool = True
+    precision: str = 'float32'
+    lr_range: float = 1e-3
+    lr_gate: float | None = None
+
+    def __post_init__(self) -> None:
+        for key, least in _COUNTS.items():
+            check_number(f'train.{key}', getattr(self, key), least, whole=True)
+        check_number('train.lr_range', self.lr_range, 0)
+        if self.lr_gate is not None:
+            check_number('train.lr_gate', self.lr_gate, 0)
+        check_choice('train.precision', self.precision, ('auto', 'float32', 'bfloat16'))
+        if not isinstance(self.freeze_batch_norm, bool):
+            raise DynqError(f'train.freeze_batch_norm: must be true or false, not {self.freeze_batch_norm!r}.')
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Keys of the ``train`` section."""
+        return [item.name for item in fields(cls)]
+
+    @classmethod
+    def from_dict(cls, train: Mapping) -> GranularOptions:
+        """Pick them out of the ``train`` section.
+
+        Raises:
+            DynqError: Names the key that holds an impossible value.
+        """
+        return cls(**{key: train[key] for key in cls.names() if key in train})

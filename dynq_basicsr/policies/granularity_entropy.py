@@ -1,0 +1,212 @@
+"""Granular-DQ's policy: a gate on the shallow feature, then the entropy of the patches that it gives the most bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import gcd
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
+from dynq_basicsr.policies.complexity import entropy
+from dynq_basicsr.quantization.context import Decision
+
+# Points at which the distribution of entropies is kept: 0, 0.5, ..., 100 percent, as in the published code.
+QUANTILE_POINTS = 201
+# Smallest distance between neighbouring thresholds, as fractions of the distribution.
+MIN_GAP = 0.01
+NORM_GROUPS = 8
+
+
+class GranularityBitController(nn.Module):
+    """GBC: looks at the shallow feature in several granularities and weighs the candidates (Granular-DQ, section 3.2).
+
+    Each granularity is the one before, pooled by 2, and is group-normalised by itself. Pooling and the mean over pixels
+    are both linear, so without the normalisation all granularities would say the same (the published code has it
+    commented out).
+
+    Args:
+        channels: Of the shallow feature.
+        granularities: How many.
+        choices: Number of candidates.
+    """
+
+    def __init__(self, channels: int, granularities: int, choices: int) -> None:
+        super().__init__()
+        groups = gcd(NORM_GROUPS, channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels, eps=1e-6) for _ in range(granularities))
+        self.gate = nn.Linear(granularities * channels, choices)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Logits (N, choices) of a shallow feature (N, C, H, W)."""
+        means = []
+        for norm in self.norms:
+            if means:
+                feature = F.avg_pool2d(feature, 2, ceil_mode=True, count_include_pad=False)
+            means.append(norm(feature).mean(dim=(2, 3)))
+        return self.gate(torch.cat(means, dim=1))
+
+
+class GranularityEntropyPolicy(BitPolicy):
+    """One bit-width a patch, for all layers (Granular-DQ, Wang et al., AAAI 2025).
+
+    The controller (GBC) chooses among ``granularity_bits``: a straight-through Gumbel-softmax in training, the largest
+    logit in evaluation. A patch that gets the most of these bits is then given ``entropy_bits`` by its entropy (E2B):
+    the first up to the first of ``entropy_quantiles`` of the training set's entropies, and so on. In the first epoch,
+    the thresholds follow the batches (ATC).
+
+    Args:
+        body: Channels of the shallow feature.
+        granularity_bits: Ascending candidates of the controller; a single one switches it off.
+        entropy_bits: Ascending candidates for the patches with the most bits; none switches E2B off.
+        entropy_quantiles: Ascending, in (0, 1), one fewer than ``entropy_bits``.
+        granularities: How many the controller looks at.
+        adaptive_thresholds: Whether thresholds follow the batches of the first epoch (ATC).
+        threshold_momentum: What a threshold keeps of itself in an iteration.
+        temperature: Of the Gumbel-softmax.
+
+    Attributes:
+        adapting: While true, training forwards move the thresholds.
+    """
+
+    def __init__(
+        self,
+        body: AdaptiveBody,
+        granularity_bits: Sequence[int] = (4, 6, 8),
+        entropy_bits: Sequence[int] | None = (4, 5, 8),
+        entropy_quantiles: Sequence[float] = (0.5, 0.9),
+        granularities: int = 3,
+        adaptive_thresholds: bool = True,
+        threshold_momentum: float = 0.9997,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.granularity_bits = _ascending_bits('granularity_bits', granularity_bits)
+        self.entropy_bits = _ascending_bits('entropy_bits', entropy_bits) if entropy_bits else ()
+        if self.entropy_bits:
+            _check_quantiles(entropy_quantiles, len(self.entropy_bits) - 1)
+        check_number('network_g.policy.granularities', granularities, 1, 8, whole=True)
+        check_number('network_g.policy.threshold_momentum', threshold_momentum, 0, 1)
+        check_number('network_g.policy.temperature', temperature, 1e-3)
+        if not isinstance(adaptive_thresholds, bool):
+            raise DynqError(
+                f'network_g.policy.adaptive_thresholds: must be true or false, not {adaptive_thresholds!r}.'
+            )
+        self.adaptive_thresholds, self.momentum, self.temperature = adaptive_thresholds, threshold_momentum, temperature
+        self.adapting = False
+        choices = len(self.granularity_bits)
+        self.controller = (
+            GranularityBitController(body.shallow_channels, granularities, choices) if choices > 1 else None
+        )
+        self.register_buffer('quantiles', torch.tensor(entropy_quantiles if self.entropy_bits else ()))
+        self.register_buffer('entropies', torch.full((QUANTILE_POINTS if self.entropy_bits else 0,), float('nan')))
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """Those of both parts; the controller's most bits only where entropy hands them out."""
+        lower = self.granularity_bits[:-1] if self.entropy_bits else self.granularity_bits
+        return tuple(sorted({*lower, *self.entropy_bits}))
+
+    @property
+    def measured(self) -> bool:
+        """Whether the distribution of entropies is known, where it is needed."""
+        return not torch.isnan(self.entropies).any()
+
+    @torch.no_grad()
+    def set_distribution(self, entropies: Tensor) -> None:
+        """Take the distribution of entropies from those of training patches, (n,)."""
+        points = torch.linspace(0, 1, QUANTILE_POINTS, dtype=torch.float64)
+        self.entropies.copy_(torch.quantile(entropies.double().cpu(), points))
+
+    def thresholds(self) -> Tensor:
+        """Entropies at the quantiles, interpolated between the points of the distribution, ascending."""
+        place = self.quantiles.clamp(0, 1) * (QUANTILE_POINTS - 1)
+        below = place.floor().clamp(max=QUANTILE_POINTS - 2).long()
+        return torch.lerp(self.entropies[below], self.entropies[below + 1], place - below)
+
+    def entropy_to_bit(self, values: Tensor) -> Tensor:
+        """Bits of patches of these entropies, (N,) -> (N,)."""
+        bits = torch.tensor(self.entropy_bits, dtype=values.dtype, device=values.device)
+        return bits[torch.searchsorted(self.thresholds(), values)]
+
+    @torch.no_grad()
+    def adapt(self, values: Tensor) -> None:
+        """ATC: move each quantile towards the place of its threshold among the entropies of a batch (Eq. 10).
+
+        t becomes gamma t + (1 - gamma) (H_t - min) / (max - min), within [0, 1], and quantiles stay apart. All
+        processes see the smallest and largest entropy of all their batches.
+
+        Args:
+            values: Entropies of the batch, (N,).
+        """
+        extremes = torch.stack([-values.min(), values.max()])
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(extremes, dist.ReduceOp.MAX)
+        lowest, highest = -extremes[0], extremes[1]
+        if highest <= lowest:
+            return
+        place = ((self.thresholds() - lowest) / (highest - lowest)).clamp(0, 1)
+        moved = torch.lerp(place, self.quantiles, self.momentum).tolist()
+        for index in range(1, len(moved)):
+            moved[index] = max(moved[index], moved[index - 1] + MIN_GAP)
+        self.quantiles.copy_(self.quantiles.new_tensor(moved))
+
+    def choose(self, image: Tensor, shallow: Callable[[], Tensor]) -> Tensor:
+        """Bits of each image, (N,), with a gradient to the controller in training."""
+        most = image.new_full((len(image),), float(self.granularity_bits[-1]))
+        if self.entropy_bits:
+            values = entropy(image)
+            if self.training and self.adapting and self.adaptive_thresholds:
+                self.adapt(values)
+            most = self.entropy_to_bit(values)
+        if self.controller is None:
+            return most
+        logits = self.controller(shallow())
+        if self.training:
+            chosen = F.gumbel_softmax(logits, tau=self.temperature, hard=True)
+        else:
+            chosen = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+        fewer = image.new_tensor(self.granularity_bits[:-1]).expand(len(image), -1)
+        bits = (chosen * torch.cat([fewer, most.unsqueeze(1)], dim=1)).sum(dim=1)
+        return bits + (bits.round() - bits).detach()  # straight-through ones are one up to rounding
+
+    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
+        """Choose when the first layer asks, and give all layers the same answer."""
+        chosen: list[Tensor] = []
+
+        def answer(index: int, x: Tensor) -> Tensor:
+            if not chosen:
+                chosen.append(self.choose(image, shallow))
+            return chosen[0]
+
+        return answer
+
+    def learned(self) -> dict[str, list[nn.Parameter]]:
+        """The controller's parameters."""
+        return {'gate': list(self.controller.parameters())} if self.controller else {}
+
+
+def _ascending_bits(key: str, bits: object) -> tuple[int, ...]:
+    given = list(bits) if isinstance(bits, list | tuple) else []
+    for one in given:
+        check_number(f'network_g.policy.{key}', one, 2, 8, whole=True)
+    if not given or given != sorted(set(given)):
+        raise DynqError(f'network_g.policy.{key}: give ascending bits from 2 to 8, not {bits!r}.')
+    return tuple(given)
+
+
+def _check_quantiles(quantiles: object, count: int) -> None:
+    key = 'network_g.policy.entropy_quantiles'
+    given = list(quantiles) if isinstance(quantiles, list | tuple) else []
+    for one in given:
+        check_number(key, one, 0, 1)
+    apart = all(upper - lower >= MIN_GAP for lower, upper in zip(given, given[1:], strict=False))
+    if len(given) != count or not apart:
+        raise DynqError(
+            f'{key}: give {count}, one fewer than entropy_bits, ascending and at least {MIN_GAP} apart, '
+            f'not {quantiles!r}.'
+        )

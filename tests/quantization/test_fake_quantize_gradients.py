@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from dynq_basicsr.quantization.fake_quantize import GRIDS, fake_quantize_activation, fake_quantize_weight
+from dynq_basicsr.quantization.fake_quantize import (
+    GRIDS,
+    fake_quantize_activation,
+    fake_quantize_step,
+    fake_quantize_weight,
+)
 
 
 def ste(x):
@@ -135,3 +140,51 @@ def test_channels_last_gradients_are_the_same():
         _, last = gradients(fake_quantize_activation, (x.contiguous(memory_format=torch.channels_last), *inputs), grid)
         for one, other in zip(plain, last, strict=True):
             torch.testing.assert_close(one, other)
+
+
+class _SoftRound(torch.autograd.Function):
+    """Rounding whose gradient is that of QuantSR's tanh between two levels, found by autograd."""
+
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return v.round()
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.enable_grad():
+            v = ctx.saved_tensors[0].detach().requires_grad_()
+            soft = (torch.tanh(v - v.detach().floor() - 0.5) / torch.tanh(torch.tensor(0.5, dtype=v.dtype)) + 1) / 2
+            (slope,) = torch.autograd.grad(soft.sum(), v)
+        return grad * slope
+
+
+@pytest.mark.parametrize('gradient', ['identity', 'tanh'])
+@pytest.mark.parametrize('low, high', [(0.0, 15.0), (-8.0, 7.0), (-7.0, 7.0)])
+def test_step_gradients(gradient, low, high):
+    x = 1.5 * torch.randn(3, 4, 5, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    step = torch.tensor([0.05, 0.2, 0.7], dtype=torch.float64)
+    limits = [torch.full((3,), one, dtype=torch.float64) for one in (low, high)]
+    rounding = ste if gradient == 'identity' else _SoftRound.apply
+
+    def reference(x, step, low, high, _):
+        step, low, high = (one.view(-1, 1, 1, 1) for one in (step, low, high))
+        v = x / step
+        inside, below, above = ((v >= low) & (v <= high)).double(), (v < low).double(), (v > high).double()
+        return step * (inside * rounding(v) + below * low + above * high)
+
+    out, found = gradients(fake_quantize_step, (x, step, *limits), gradient)
+    expected_out, expected = gradients(reference, (x, step, *limits), gradient)
+    torch.testing.assert_close(out, expected_out)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize('quantize', [
+    lambda w: fake_quantize_weight(w, torch.tensor(1.0), 4, gradient='tanh'),
+    lambda x: fake_quantize_activation(x, torch.tensor(-1.0), torch.tensor(2.0), 4, gradient='tanh'),
+])  # fmt: skip
+def test_soft_rounding_is_steepest_between_two_levels(quantize):
+    x = torch.linspace(-0.9, 0.9, 1001, requires_grad=True)
+    quantize(x.view(1, -1)).sum().backward()
+    assert 0.85 < x.grad.min() < 0.86 and 1.08 < x.grad.max() < 1.09

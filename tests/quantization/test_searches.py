@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dynq_basicsr.quantization.fake_quantize import GRIDS, fake_quantize_activation, fake_quantize_weight
-from dynq_basicsr.quantization.searches import CLIP_RATIOS, WEIGHT_RATIOS, search_clipping, search_weight_range
+from dynq_basicsr.quantization.fake_quantize import GRIDS, fake_quantize_activation, fake_quantize_step, fake_quantize_weight
+from dynq_basicsr.quantization.searches import CLIP_RATIOS, WEIGHT_RATIOS, search_clipping, search_step, search_weight_range
 
 
 @pytest.mark.parametrize('grid', GRIDS)
@@ -104,3 +104,23 @@ def test_clipping_search_survives_constants(observed, value, grid):
     lower, upper = search_clipping(observed(torch.full((1, 10), value)), 4, grid)
     assert lower <= 0 <= upper
     assert max(-lower, upper) == pytest.approx(abs(value), rel=0.02)
+
+
+@pytest.mark.parametrize('low, high', [(0, 15), (-8, 7), (-7, 7), (-128, 127)])
+@pytest.mark.parametrize('norm', [1, 2])
+def test_step_search_finds_the_least_error_of_all_candidates(observed, random, low, high, norm):
+    x = random(2, 3, 50, 50) + (4 if not low else 0.3)
+    x = x.clamp(min=0) if not low else x
+    observer = observed(x)
+    found = search_step(observer, low, high, norm)
+
+    def error(step):
+        return (fake_quantize_step(x, torch.tensor(step), low, high) - x).abs().pow(norm).sum().item()
+
+    largest = max(observer.upper / high, observer.lower / low if low else 0)
+    best = min(error(float(largest * ratio)) for ratio in CLIP_RATIOS)
+    assert error(found) == pytest.approx(best, rel=0.02)  # the histogram's bins have a width
+
+
+def test_step_search_of_zeros(observed):
+    assert search_step(observed(torch.zeros(2, 3)), -8, 7) == 0

@@ -1,0 +1,237 @@
+"""Granular-DQ's policy: controller, thresholds, their adaptation, and gradients that reach the gate."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.policies.base import AdaptiveBody
+from dynq_basicsr.policies.complexity import entropy
+from dynq_basicsr.policies.granularity_entropy import MIN_GAP, GranularityBitController, GranularityEntropyPolicy
+from dynq_basicsr.quantization.options import ActivationOptions, QuantizationOptions
+from dynq_basicsr.quantization.ranges import StepTable
+
+CHANNELS = 16
+
+
+def policy(distribution=None, **options):
+    torch.manual_seed(0)
+    built = GranularityEntropyPolicy(AdaptiveBody(4, ActivationOptions(bits=8), CHANNELS), **options)
+    if built.entropy_bits:
+        built.set_distribution(torch.linspace(1, 3, 500) if distribution is None else distribution)
+    return built.eval()
+
+
+def images(count=6, side=12):
+    torch.manual_seed(2)
+    contrast = torch.linspace(0.01, 1, count).view(-1, 1, 1, 1)
+    return 0.5 + contrast * (torch.rand(count, 3, side, side) - 0.5)
+
+
+def features(count=6, height=12, width=12):
+    torch.manual_seed(3)
+    return torch.randn(count, CHANNELS, height, width) * torch.rand(count, CHANNELS, 1, 1)
+
+
+def prefer(one, choice):
+    """Let the controller choose this candidate, whatever it sees."""
+    one.controller.gate.bias.data.fill_(0)[choice] = 5
+    return one
+
+
+@pytest.mark.parametrize('changes, candidates', [
+    ({}, (4, 5, 6, 8)),
+    ({'entropy_bits': None}, (4, 6, 8)),
+    ({'granularity_bits': [8]}, (4, 5, 8)),
+    ({'entropy_bits': [4, 5, 7]}, (4, 5, 6, 7)),
+    ({'granularity_bits': [8], 'entropy_bits': None}, (8,)),
+])  # fmt: skip
+def test_candidates_are_those_of_both_parts(changes, candidates):
+    if changes.get('entropy_bits', [0, 0, 0]) is None:
+        changes = {**changes, 'entropy_quantiles': []}
+    assert policy(**changes).candidates == candidates
+
+
+def test_fewer_bits_are_the_controllers_and_most_are_handed_out_by_entropy():
+    one = policy()
+    feature, batch = features(), images()
+    expected = one.entropy_to_bit(entropy(batch))
+    for choice, bits in ((0, [4.0] * 6), (1, [6.0] * 6), (2, expected.tolist())):
+        assert prefer(one, choice).choose(batch, lambda: feature).tolist() == bits
+    assert set(expected.tolist()) == {4, 5, 8}  # the images are chosen so
+
+
+def test_entropies_on_a_threshold_get_the_fewer_bits():
+    one = policy()
+    low, high = one.thresholds().tolist()
+    assert (low, high) == pytest.approx((2.0, 2.8), abs=1e-3)
+    values = torch.tensor([0.0, low, low + 1e-3, high, high + 1e-3, 9.0])
+    assert one.entropy_to_bit(values).tolist() == [4, 4, 5, 5, 8, 8]
+
+
+def test_thresholds_are_interpolated_quantiles():
+    torch.manual_seed(5)
+    seen = torch.rand(5000) ** 2 * 3
+    one = policy(seen, entropy_bits=[3, 4, 5, 8], entropy_quantiles=[0.333, 0.5, 0.9])
+    torch.testing.assert_close(one.thresholds(), seen.quantile(torch.tensor([0.333, 0.5, 0.9])), rtol=0, atol=5e-3)
+
+
+def test_every_layer_gets_the_same_answer_and_the_controller_is_asked_once():
+    one, asked, feature, batch = policy(), [], features(), images()
+    decision = one.decide(batch, lambda: asked.append(1) or feature)
+    assert asked == []
+    answers = [decision(index, None) for index in range(4)]
+    assert asked == [1] and all(answer is answers[0] for answer in answers)
+
+
+def test_evaluation_is_deterministic_and_samples_are_independent():
+    one, feature, batch = policy(), features(), images()
+    one.controller.gate.weight.data.normal_()
+    together = one.choose(batch, lambda: feature)
+    assert torch.equal(together, one.choose(batch, lambda: feature))
+    for index in range(6):
+        alone = one.choose(batch[index : index + 1], lambda index=index: feature[index : index + 1])
+        assert alone.item() == together[index].item()
+
+
+def test_training_draws_from_the_softmax_of_the_logits():
+    one = policy(entropy_bits=None, entropy_quantiles=[]).train()
+    one.controller.gate.bias.data = torch.tensor([0.0, 1.0, 2.0])
+    torch.manual_seed(0)
+    feature = features(1).expand(4000, -1, -1, -1)
+    bits = one.choose(images(1).expand(4000, -1, -1, -1), lambda: feature).detach()
+    shares = [(bits == candidate).float().mean().item() for candidate in (4, 6, 8)]
+    assert shares == pytest.approx(torch.tensor([0.0, 1.0, 2.0]).softmax(0).tolist(), abs=0.03)
+    assert set(bits.tolist()) == {4.0, 6.0, 8.0}  # exactly: the step of each is looked up by them
+
+
+def test_granularities_differ_by_their_normalisation():
+    controller = GranularityBitController(CHANNELS, 3, 3)
+    seen = []
+    controller.gate.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    controller(features())
+    fine, middle, coarse = seen[0].chunk(3, dim=1)
+    assert not torch.allclose(fine, middle, rtol=0.05) and not torch.allclose(middle, coarse, rtol=0.05)
+
+
+@pytest.mark.parametrize('height, width', [(1, 1), (1, 7), (5, 2), (97, 33)])
+def test_any_size_of_patch(height, width):
+    assert torch.isfinite(GranularityBitController(CHANNELS, 3, 3)(features(2, height, width))).all()
+
+
+def test_thresholds_follow_the_batch_by_equation_10():
+    one = policy(threshold_momentum=0.9).train()
+    one.adapting = True
+    values = torch.tensor([1.5, 2.5, 2.9])
+    place = [(threshold - 1.5) / 1.4 for threshold in (2.0, 2.8)]
+    expected = [0.9 * t + 0.1 * min(max(p, 0), 1) for t, p in zip((0.5, 0.9), place, strict=True)]
+    one.adapt(values)
+    assert one.quantiles.tolist() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize('batch', [[1.0, 1.01], [2.99, 3.0], [2.39, 2.41], [2.0, 2.0]])
+def test_thresholds_never_cross(batch):
+    one = policy(threshold_momentum=0.5)
+    for _ in range(200):
+        one.adapt(torch.tensor(batch))
+        lower, upper = one.quantiles.tolist()
+        assert lower + MIN_GAP <= upper + 1e-6
+        low, high = one.thresholds().tolist()
+        assert low <= high and torch.isfinite(one.quantiles).all()
+
+
+@pytest.mark.parametrize('training, adapting, adaptive, moves', [
+    (True, True, True, True), (False, True, True, False), (True, False, True, False), (True, True, False, False),
+])  # fmt: skip
+def test_thresholds_move_only_in_the_first_epoch_of_training(training, adapting, adaptive, moves):
+    one = policy(threshold_momentum=0.5, adaptive_thresholds=adaptive).train(training)
+    one.adapting, feature, before = adapting, features(), one.quantiles.clone()
+    one.choose(images(), lambda: feature)
+    assert torch.equal(one.quantiles, before) != moves
+
+
+def test_a_batch_of_one_moves_nothing():
+    one = policy(threshold_momentum=0.5)
+    before = one.quantiles.clone()
+    one.adapt(torch.tensor([2.2]))
+    assert torch.equal(one.quantiles, before)
+
+
+def test_gradients_reach_the_gate():
+    """Against finite differences of the smooth function that the straight-through gradient belongs to.
+
+    Around the point of the forward, rounding is replaced by adding the rounding error found there, the step by its
+    exponential in the bits, and the choice by the softmax of the same noise.
+    """
+    one = policy(entropy_bits=None, entropy_quantiles=[], temperature=0.7).double().train()
+    one.controller.gate.weight.data.normal_(std=0.3)
+    table = StepTable(one.candidates, QuantizationOptions(activation=ActivationOptions(8, quantizer='learned_step')))
+    table = table.double()
+    table.candidates = table.candidates.double()
+    table.set(torch.tensor([0.2, 0.06, 0.016], dtype=torch.float64), signed=True)
+    torch.manual_seed(7)
+    feature, batch = features(4).double(), images(4).double()
+    x = torch.randn(4, 5, 3, 3, dtype=torch.float64)
+    weights = torch.randn_like(x)
+
+    torch.manual_seed(11)
+    bits = one.choose(batch, lambda: feature)
+    loss = (table.quantize(x, bits) * weights).sum()
+    gate = one.controller.gate
+    (grad,) = torch.autograd.grad(loss, gate.bias)
+
+    torch.manual_seed(11)
+    noise = -torch.empty(4, 3, dtype=torch.float64).exponential_().log()
+    values = torch.tensor([4.0, 6.0, 8.0], dtype=torch.float64)
+    step, slope = table.step(bits).detach(), table._slopes()[torch.searchsorted(values, bits.detach())]
+    place, most = x / step.view(-1, 1, 1, 1), (2 ** (bits.detach() - 1)).view(-1, 1, 1, 1)
+    below, above, error = place < -most, place > most - 1, place.round() - place
+    soft = ((one.controller(feature) + noise) / 0.7).softmax(1).detach()
+
+    def smooth(bias):
+        with torch.no_grad():
+            logits = one.controller(feature) - gate.bias + bias
+            moved = bits + (((logits + noise) / 0.7).softmax(1) - soft) @ values
+            size = (step * (slope * (moved - bits)).exp()).view(-1, 1, 1, 1)
+            half = (2 ** (moved - 1)).view(-1, 1, 1, 1)
+            level = torch.where(below, -half, torch.where(above, half - 1, x / size + error))
+            return (size * level * weights).sum().item()
+
+    for index in range(3):
+        change = torch.zeros(3, dtype=torch.float64)
+        change[index] = 1e-6
+        slope_found = (smooth(gate.bias + change) - smooth(gate.bias - change)) / 2e-6
+        assert grad[index].item() == pytest.approx(slope_found, rel=1e-4, abs=1e-8)
+    assert grad.abs().max() > 1e-3
+
+
+def test_gradients_of_all_of_the_controller_are_there():
+    one = policy().train()
+    one.controller.gate.weight.data.normal_()
+    feature, batch = features(), images()
+    one.choose(batch, lambda: feature).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in one.learned()['gate'])
+
+
+@pytest.mark.parametrize('changes, named', [
+    ({'granularity_bits': [8, 4]}, r'granularity_bits: give ascending bits from 2 to 8, not \[8, 4\]'),
+    ({'granularity_bits': []}, 'granularity_bits'),
+    ({'granularity_bits': [4, 16]}, r'granularity_bits: must be a whole number from 2 to 8, not 16'),
+    ({'entropy_bits': [4, 4, 8]}, 'entropy_bits'),
+    ({'entropy_quantiles': [0.5]}, r'entropy_quantiles: give 2, one fewer than entropy_bits'),
+    ({'entropy_quantiles': [0.9, 0.5]}, r'ascending and at least 0\.01 apart, not \[0\.9, 0\.5\]'),
+    ({'entropy_quantiles': [0.5, 1.5]}, r'entropy_quantiles: must be a number from 0 to 1, not 1\.5'),
+    ({'granularities': 0}, r'granularities: must be a whole number from 1 to 8'),
+    ({'threshold_momentum': 2}, r'threshold_momentum'),
+    ({'temperature': 0}, r'temperature'),
+    ({'adaptive_thresholds': 1}, r'adaptive_thresholds: must be true or false, not 1'),
+])  # fmt: skip
+def test_options_that_cannot_be(changes, named):
+    with pytest.raises(DynqError, match=named):
+        policy(**changes)
+
+
+def test_not_measured_is_told():
+    one = GranularityEntropyPolicy(AdaptiveBody(4, ActivationOptions(bits=8), CHANNELS))
+    assert not one.measured and policy().measured
+    assert F.softmax(one.controller(features()), dim=1)[:, -1].min() > 0.7  # most patches begin with the most bits

@@ -89,7 +89,7 @@ class StepTable(nn.Module):
         """Step at these bits, each a candidate: a scalar, or (N,)."""
         bits = torch.as_tensor(bits, dtype=self.candidates.dtype, device=self.candidates.device)
         index = torch.searchsorted(self.candidates, bits.detach())
-        return (self.log_step[index] + self._slopes()[index] * (bits - bits.detach())).exp()
+        return (self.log_step[index] + self._slopes()[index] * (bits - bits.detach())).exp().clamp(min=SMALLEST)
 
     def _slopes(self) -> Tensor:
         """Slope of the logarithm of the step at each candidate; one bit more halves it where there is but one."""

@@ -3,8 +3,19 @@
 import pytest
 import torch
 
-from dynq_basicsr.quantization.fake_quantize import GRIDS, fake_quantize_activation, fake_quantize_step, fake_quantize_weight
-from dynq_basicsr.quantization.searches import CLIP_RATIOS, WEIGHT_RATIOS, search_clipping, search_step, search_weight_range
+from dynq_basicsr.quantization.fake_quantize import (
+    GRIDS,
+    fake_quantize_activation,
+    fake_quantize_step,
+    fake_quantize_weight,
+)
+from dynq_basicsr.quantization.searches import (
+    CLIP_RATIOS,
+    WEIGHT_RATIOS,
+    search_clipping,
+    search_step,
+    search_weight_range,
+)
 
 
 @pytest.mark.parametrize('grid', GRIDS)

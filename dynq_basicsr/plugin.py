@@ -16,11 +16,12 @@ from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.metrics.cost_metrics import calculate_bitops, calculate_fab
 from dynq_basicsr.models.adabm_model import AdaBMModel
+from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.option_checks import check_types
 from dynq_basicsr.models.quantized_model import QuantizedModel
 
 ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN)
-MODELS: tuple = (QuantizedModel, AdaBMModel)
+MODELS: tuple = (QuantizedModel, AdaBMModel, GranularDQModel)
 DATASETS: tuple = (LRCalibrationDataset,)
 METRICS: tuple = (calculate_fab, calculate_bitops)
 

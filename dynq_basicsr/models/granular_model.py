@@ -53,9 +53,12 @@ class GranularDQModel(QuantizedModel):
         """Calibrate where that is to be done; then BasicSR's losses, optimizer, scheduler and EMA."""
         if not isinstance(self.network, QuantizedSR):
             raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
-        if not self.network.calibrated:
+        begins = not self.network.calibrated
+        if begins:
             self._calibrate()
         super().init_training_settings()
+        if begins and hasattr(self, 'net_g_ema'):
+            self.net_g_ema.load_state_dict(self.network.state_dict())
         self._set_mode()
 
     def _calibrate(self) -> None:
@@ -113,7 +116,7 @@ class GranularDQModel(QuantizedModel):
         except BaseException:
             self.bar.close()
             raise
-        layers = [torch.as_tensor(bits, dtype=torch.float32).mean() for bits in trace.bits.values()]
+        layers = [torch.as_tensor(bits, dtype=torch.float32).detach().mean() for bits in trace.bits.values()]
         if layers:
             self.log_dict['bits'] = float(torch.stack(layers).mean())
         self.bar.update('training', self.log_dict)

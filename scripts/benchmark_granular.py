@@ -1,0 +1,159 @@
+"""Measure Granular-DQ: what quantization adds to a training step and to patch-wise evaluation.
+
+    python scripts/benchmark_granular.py [-opt options/granular_srresnet.yml ...] [--batch 16] [--patch 24]
+
+A training step (forward, L1 loss, backward, optimizer) of the float network, of ours, and of the naive way, in which
+every candidate bit-width is evaluated for every sample and masked (as the published code does). Then a forward of
+evaluation patches, float and ours. All in turn, in one run; figures are medians of the ratios within a turn. Weights
+and images are random: neither changes the time. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = [ROOT / f'options/granular_{name}.yml' for name in ('srresnet', 'edsr', 'idn', 'swinir_light')]
+EVALUATION_PATCH = 96
+
+
+def build(option_file: Path):
+    """The network of an option file, calibrated on noise, and the precision of its products."""
+    import yaml
+    from basicsr.archs import build_network
+
+    from dynq_basicsr import plugin
+    from dynq_basicsr.models.calibration import Calibration
+
+    plugin.register()
+    options = yaml.safe_load(option_file.read_text(encoding='utf-8'))
+    torch.manual_seed(0)
+    net = build_network(options['network_g']).eval().to(memory_format=torch.channels_last)
+    net.policy.set_distribution(torch.linspace(1, 3.4, 1000))
+    calibration = Calibration(net, bit_aware_clipping=False)
+    calibration.observe(torch.rand(2, 3, 32, 32))
+    calibration.finish()
+    return net, options['train']['precision']
+
+
+@contextmanager
+def every_candidate():
+    """Quantize each sample at every candidate bit-width and keep one result."""
+    from dynq_basicsr.quantization.ranges import StepTable
+
+    once = StepTable.quantize
+
+    def quantize(table: StepTable, x: Tensor, bits: Tensor | float) -> Tensor:
+        bits = torch.as_tensor(bits, dtype=x.dtype)
+        return sum(
+            once(table, x, one) * (bits == one).to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+            for one in table.candidates.tolist()
+        )
+
+    StepTable.quantize = quantize
+    try:
+        yield
+    finally:
+        StepTable.quantize = once
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def training_ratios(net, precision: str, batch: int, patch: int, turns: int) -> tuple[float, float, float]:
+    """Seconds of a float step, and how many times as long ours and the naive one take."""
+    from dynq_basicsr.models.precision import products_in
+
+    net.train()
+    scale = net.description['backbone']['upscale']
+    images = torch.rand(batch, 3, patch, patch).contiguous(memory_format=torch.channels_last)
+    target = torch.rand(batch, 3, scale * patch, scale * patch)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
+
+    def step() -> None:
+        with products_in(precision, images.device):
+            optimizer.zero_grad()
+            F.l1_loss(net(images), target).backward()
+            optimizer.step()
+
+    def float_step() -> None:
+        with net.floating():
+            step()
+
+    def naive_step() -> None:
+        with every_candidate():
+            step()
+
+    steps = (float_step, step, naive_step)
+    for one in steps:
+        one()
+    times = [[seconds(one) for one in steps] for _ in range(turns)]
+    return (
+        median(row[0] for row in times),
+        median(row[1] / row[0] for row in times),
+        median(row[2] / row[0] for row in times),
+    )
+
+
+@torch.no_grad()
+def evaluation_ratio(net, turns: int) -> tuple[float, float]:
+    """Seconds of a float forward of four patches, and how many times as long ours takes."""
+    from dynq_basicsr.models.precision import Products
+
+    net.eval()
+    images = torch.rand(4, 3, EVALUATION_PATCH, EVALUATION_PATCH).contiguous(memory_format=torch.channels_last)
+
+    def forward() -> None:
+        with Products():
+            net(images)
+
+    def float_forward() -> None:
+        with net.floating():
+            forward()
+
+    float_forward()
+    forward()
+    times = [(seconds(float_forward), seconds(forward)) for _ in range(turns)]
+    return median(row[0] for row in times), median(row[1] / row[0] for row in times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('-opt', type=Path, nargs='+', default=DEFAULT, help='option files of GranularDQModel')
+    parser.add_argument('--batch', type=int, default=16, help='samples of a training step (default: 16)')
+    parser.add_argument('--patch', type=int, default=24, help='side of a training patch, LR pixels (default: 24)')
+    parser.add_argument('--turns', type=int, default=5)
+    parser.add_argument('--threads', type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    from dynq_basicsr.models.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_num_threads(given.threads)
+    print(f'{given.threads} threads, training batch {given.batch} of {given.patch} x {given.patch} LR pixels, '
+          f'evaluation 4 of {EVALUATION_PATCH} x {EVALUATION_PATCH}\n')  # fmt: skip
+    print('| network | float step | ours / float | every candidate / float | float forward | ours / float |')
+    print('|---|---|---|---|---|---|')
+    for option_file in given.opt:
+        net, precision = build(option_file.resolve())
+        step, ours, naive = training_ratios(net, precision, given.batch, given.patch, given.turns)
+        forward, evaluation = evaluation_ratio(net, given.turns)
+        print(f'| {option_file.stem} | {step:.2f} s | {ours:.2f} | {naive:.2f} | {forward:.2f} s | {evaluation:.2f} |',
+              flush=True)  # fmt: skip
+
+
+if __name__ == '__main__':
+    main()

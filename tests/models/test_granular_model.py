@@ -1,0 +1,195 @@
+"""Granular-DQ's training: what is measured first, what learns, what is saved."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from basicsr.models import build_model
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
+from dynq_basicsr.models.granular_model import GranularDQModel
+from dynq_basicsr.models.granular_options import GranularOptions
+from dynq_basicsr.policies.complexity import entropy
+
+POLICY = {'type': 'GranularDQ'}
+TRAIN = {
+    'optim_g': {'type': 'AdamW', 'lr': 1e-4, 'weight_decay': 0.01},
+    'scheduler': {'type': 'MultiStepLR', 'milestones': [3], 'gamma': 0.5},
+    'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
+    'total_iter': 4, 'entropy_patches': 24, 'calibration_patches': 8,
+}  # fmt: skip
+
+
+@pytest.fixture
+def granular_options(train_options, photographs):
+    """Options of ``GranularDQModel`` on three photographs."""
+
+    def build(train=None, policy=None, **changes):
+        options = train_options(model_type='GranularDQModel')
+        options['network_g']['policy'] = policy or dict(POLICY)
+        options['network_g']['quantization'] = {
+            'weight': {'bits': 8}, 'activation': {'bits': 8, 'quantizer': 'learned_step'}, 'rounding_gradient': 'tanh'
+        }  # fmt: skip
+        options['train'] = deepcopy(TRAIN) | (train or {})
+        options['datasets'] = {'train': {
+            'name': 'photographs', 'type': 'PairedImageDataset', 'phase': 'train', 'scale': 2, 'gt_size': 64,
+            'use_hflip': True, 'use_rot': True, 'dataroot_gt': str(photographs / 'HR'),
+            'dataroot_lq': str(photographs / 'LR'), 'io_backend': {'type': 'disk'}, 'batch_size_per_gpu': 2,
+            'num_worker_per_gpu': 0,
+        }}  # fmt: skip
+        return options | changes
+
+    return build
+
+
+@pytest.fixture
+def pairs():
+    """Batches of LR and GT, random but fixed."""
+
+    def build(count):
+        generator = torch.Generator().manual_seed(3)
+        lows = [torch.rand(3, 3, 24, 24, generator=generator) for _ in range(count)]
+        return [{'lq': low, 'gt': torch.nn.functional.interpolate(low, scale_factor=2)} for low in lows]
+
+    return build
+
+
+def test_it_is_calibrated_and_measured_before_the_first_iteration(granular_options):
+    options = granular_options()
+    model = build_model(options)
+    policy = model.network.policy
+    assert model.network.calibrated and policy.measured
+    seen = torch.cat([entropy(patches) for patches in draw_patches(options['datasets']['train'], 24)])
+    torch.testing.assert_close(policy.thresholds(), seen.quantile(torch.tensor([0.5, 0.9])), rtol=0, atol=0.05)
+    assert policy.candidates == (4, 5, 6, 8)
+    steps = model.network.quant_layers()[0].activation_range.log_step
+    assert (steps.diff() < 0).all()  # more bits, finer steps
+
+
+def test_everything_learns_from_l1_alone(granular_options, train, pairs):
+    model = build_model(granular_options())
+    before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
+    train(model, pairs(4))
+    assert set(model.log_dict) == {'l_pix', 'bits'}
+    still = [name for name, p in model.network.named_parameters() if torch.equal(p, before[name])]
+    assert still == []
+
+
+def test_each_kind_has_its_rate_and_the_schedule_reaches_all(granular_options, train, pairs):
+    model = build_model(granular_options({'lr_range': 0.01, 'lr_gate': 0.002}))
+    rates = []
+    train(model, pairs(4), watch=lambda iteration, model: rates.append(model.get_current_learning_rate()))
+    assert rates[0] == [1e-4, 0.01, 0.002]
+    assert rates[-1] == pytest.approx([0.5e-4, 0.005, 0.001])
+    assert [group['weight_decay'] for group in model.optimizer_g.param_groups] == [0.01, 0, 0.01]
+
+
+def test_a_step_goes_down_the_loss(granular_options, train, pairs):
+    model = build_model(granular_options({'optim_g': {'type': 'Adam', 'lr': 1e-3}, 'adapt_iter': 0}))
+    losses = []
+    batch = pairs(1)
+    for _ in range(25):
+        train(model, batch)
+        losses.append(model.log_dict['l_pix'])
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+@pytest.mark.parametrize('adapt_iter, moves', [(0, 0), (2, 2), (9, 4)])
+def test_thresholds_follow_batches_for_as_long_as_told(granular_options, train, pairs, adapt_iter, moves):
+    model = build_model(granular_options({'adapt_iter': adapt_iter}))
+    seen = [model.network.policy.quantiles.clone()]
+    train(model, pairs(4), watch=lambda iteration, model: seen.append(model.network.policy.quantiles.clone()))
+    assert sum(not torch.equal(one, other) for one, other in zip(seen, seen[1:], strict=False)) == moves
+
+
+def test_batch_norm_keeps_its_statistics_unless_told(granular_options, train, pairs, tmp_path):
+    for freeze in (True, False):
+        options = granular_options({'freeze_batch_norm': freeze})
+        options['network_g']['backbone'] = {'type': 'SRResNetBN', 'num_feat': 8, 'num_block': 2, 'upscale': 2}
+        options['path'] |= {'pretrain_network_g': None}
+        model = build_model(options)
+        before = model.network.get_buffer('backbone.body.0.bn1.running_mean').clone()
+        model.feed_data({'lq': pairs(1)[0]['lq'][:1]})
+        model.test()  # validation in between
+        train(model, pairs(2))
+        after = model.network.get_buffer('backbone.body.0.bn1.running_mean')
+        assert torch.equal(before, after) == freeze
+
+
+def test_what_is_saved_is_what_is_evaluated(granular_options, train, pairs, test_options, loader):
+    options = granular_options({'ema_decay': 0.5})
+    model = train(build_model(options), pairs(3))
+    model.save(0, 3)
+    model.validation(loader(), 3, None)
+    trained = dict(model.metric_results)
+    path = f'{options["path"]["models"]}/net_g_3.pth'
+    test = test_options(path, network_g={'type': 'QuantizedSR', 'backbone': None})
+    test['path']['param_key_g'] = 'params_ema'
+    test['network_g'] = {'type': 'QuantizedSR'}
+    tested = build_model(test)
+    tested.validation(loader(), 3, None)
+    assert tested.metric_results == pytest.approx(trained, rel=1e-6)
+    assert 4 <= trained['fab'] <= 8
+
+
+def test_a_calibrated_checkpoint_is_not_calibrated_again(granular_options, train, pairs, monkeypatch):
+    options = granular_options()
+    model = train(build_model(options), pairs(2))
+    model.save(0, 2)
+    again = granular_options()
+    again['path']['pretrain_network_g'] = f'{options["path"]["models"]}/net_g_2.pth'
+    monkeypatch.setattr('dynq_basicsr.models.granular_model.draw_patches', None)
+    for name, value in build_model(again).network.state_dict().items():
+        assert torch.equal(value, model.network.state_dict()[name]), name
+
+
+def test_from_scratch_and_with_fixed_bits(granular_options, train, pairs):
+    options = granular_options(policy={'type': 'Fixed'})
+    options['path']['pretrain_network_g'] = None
+    options['network_g']['quantization']['activation'] = {'bits': 8, 'quantizer': 'pams'}
+    model = train(build_model(options), pairs(2))
+    assert model.log_dict['bits'] == 8 and model.network.quant_layers()[0].activation_range.symmetric
+
+
+def test_entropies_are_measured_once(granular_options, tmp_path, monkeypatch):
+    dataset = granular_options()['datasets']['train']
+    first = survey_entropies(dataset, 12, tmp_path)
+    monkeypatch.setattr('dynq_basicsr.models.entropy_survey.draw_patches', None)
+    torch.testing.assert_close(survey_entropies(dataset, 12, tmp_path), first, rtol=0, atol=1e-5)
+    torch.testing.assert_close(survey_entropies(dataset | {'batch_size_per_gpu': 9}, 12, tmp_path), first, rtol=0,
+                               atol=1e-5)  # fmt: skip
+    with pytest.raises(TypeError):  # other patches are measured anew
+        survey_entropies(dataset | {'gt_size': 32}, 12, tmp_path)
+
+
+def test_drawing_patches_leaves_random_states_alone(granular_options):
+    dataset = granular_options()['datasets']['train']
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = torch.cat(list(draw_patches(dataset, 20, seed=4)))
+    assert first.shape == (20, 3, 32, 32) and torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, torch.cat(list(draw_patches(dataset, 20, seed=4))))
+    assert not torch.equal(first, torch.cat(list(draw_patches(dataset, 20, seed=5))))
+
+
+@pytest.mark.parametrize('changes, named', [
+    ({'adapt_iter': -1}, r'train\.adapt_iter: must be a whole number >= 0'),
+    ({'entropy_patches': 1}, r'train\.entropy_patches: must be a whole number >= 2'),
+    ({'lr_range': -1}, r'train\.lr_range'),
+    ({'lr_gate': 'x'}, r'train\.lr_gate'),
+    ({'precision': 'half'}, r'train\.precision: must be one of auto, float32, bfloat16'),
+    ({'freeze_batch_norm': 1}, r'train\.freeze_batch_norm: must be true or false'),
+])  # fmt: skip
+def test_values_that_cannot_be(granular_options, changes, named):
+    with pytest.raises(DynqError, match=named):
+        GranularDQModel.check_options(granular_options(changes))
+    with pytest.raises(DynqError, match=named):
+        GranularOptions.from_dict(changes)
+
+
+def test_a_float_network_is_refused(granular_options, float_checkpoint):
+    options = granular_options()
+    options['network_g'] = options['network_g']['backbone']
+    with pytest.raises(DynqError, match='network_g must be of type QuantizedSR'):
+        build_model(options)

@@ -7,6 +7,7 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 from dynq_basicsr import cli, compat
+from dynq_basicsr.archs.idn_arch import IDN
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.rdn_arch import RDN
 from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
@@ -20,7 +21,7 @@ from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.option_checks import check_types
 from dynq_basicsr.models.quantized_model import QuantizedModel
 
-ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN)
+ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN, IDN)
 MODELS: tuple = (QuantizedModel, AdaBMModel, GranularDQModel)
 DATASETS: tuple = (LRCalibrationDataset,)
 METRICS: tuple = (calculate_fab, calculate_bitops)

@@ -18,7 +18,8 @@ class BackboneProfile:
             layer that ``body`` matches.
         full: Layers outside the blocks that adapt in scope ``full``, and are float in scope ``body``.
         static: Layers of the body that keep the base bits, in both scopes.
-        features: Layers of the blocks whose outputs the feature loss compares; empty: those of ``body``.
+        features: Layers of the blocks whose outputs the feature loss compares, or, where the class has no modules for
+            its blocks, the last layers of these; empty: those of ``body``.
         multiple: Of what the sides of an image must be multiples, in pixels, from a function that looks options up.
     """
 
@@ -35,6 +36,7 @@ _RESIDUAL_BLOCKS = r're:body\.\d+\.conv[12]'
 # One expression where options decide which of the layers exist.
 _ENDS = 're:conv_first|upsample|conv_last'
 _DENSE_CONVS = r're:RDBs\.\d+\.convs\.\d+\.conv\.0'
+_COMPRESSIONS = r're:down[1-4]'
 
 PROFILES: dict[str, BackboneProfile] = {
     'EDSR': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=(_ENDS,), full=('conv_after_body',)),
@@ -46,6 +48,11 @@ PROFILES: dict[str, BackboneProfile] = {
         ends=('SFENet1', 'SFENet2', 'UPNet'),
         static=(r're:RDBs\.\d+\.LFF',),
         features=(_DENSE_CONVS,),
+    ),
+    # The placement of CADyQ and Granular-DQ: six convolutions a block; their 1x1 compression is the block's last layer.
+    # The transposed convolution stays float in both scopes, since quantized layers are Conv2d and Linear only.
+    'IDN': BackboneProfile(
+        body=(r're:conv[3-6]_[1-6]',), ends=('conv1', 'conv2'), full=(_COMPRESSIONS,), features=(_COMPRESSIONS,)
     ),
     # Channel attention stays float, as in CADyQ's and Granular-DQ's networks.
     'RCAN': BackboneProfile(

@@ -131,7 +131,8 @@ def feature_taps(names: Sequence[str]) -> list[str]:
     """Name the modules whose outputs stand for the network's features: one tap a block.
 
     They are the children of the innermost module that holds all given layers, those that hold at least one: the
-    residual blocks of EDSR, the residual groups of RCAN, the RSTBs of SwinIR.
+    residual blocks of EDSR, the residual groups of RCAN, the RSTBs of SwinIR. Layers of a network without modules for
+    its blocks stand for themselves.
 
     Args:
         names: Names of the layers in question; none gives no tap.

@@ -19,6 +19,7 @@ BACKBONES = {
     'MSRResNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 3, 'upscale': 2}, 6),
     'SRResNetBN': ({'num_feat': 8, 'num_block': 2, 'upscale': 2}, 4),
     'RDN': ({'num_feat': 8, 'num_block': 2, 'num_layer': 2, 'num_grow_ch': 4, 'upscale': 2}, 6),
+    'IDN': ({'num_feat': 16, 'upscale': 2, 'luma': True}, 24),
     'RCAN': ({**IN_OUT, 'num_feat': 8, 'num_group': 2, 'num_block': 3, 'squeeze_factor': 4, 'upscale': 2}, 12),
     'RRDBNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4, 'scale': 4}, 30),
     'SwinIR': ({'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,

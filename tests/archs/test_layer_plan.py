@@ -19,6 +19,7 @@ OUTSIDE_THE_BLOCKS = {
     'MSRResNet': (['conv_first', 'upconv1', 'conv_hr', 'conv_last'], []),
     'SRResNetBN': (['head', 'up.0', 'tail'], ['body_conv']),
     'RDN': (['SFENet1', 'SFENet2', 'UPNet.0', 'UPNet.2'], []),
+    'IDN': (['conv1', 'conv2'], ['down1', 'down2', 'down3', 'down4']),
     'RCAN': (['conv_first', 'upsample.0', 'conv_last'], ['body.0.conv', 'body.1.conv', 'conv_after_body']),
     'RRDBNet': (['conv_first', 'conv_up1', 'conv_up2', 'conv_hr', 'conv_last'], ['conv_body']),
     'SwinIR': (['conv_first', 'upsample.0'], ['layers.0.conv', 'layers.1.conv', 'conv_after_body']),
@@ -28,6 +29,7 @@ BLOCKS = {
     **dict.fromkeys(('EDSR', 'SRResNetBN', 'RCAN', 'RRDBNet'), ['body.0', 'body.1']),
     'MSRResNet': ['body.0', 'body.1', 'body.2'],
     'RDN': ['RDBs.0', 'RDBs.1'],
+    'IDN': ['down1', 'down2', 'down3', 'down4'],
     'SwinIR': ['layers.0', 'layers.1'],
     'SRVGGNetCompact': ['body.2', 'body.4', 'body.6', 'body.8'],
 }

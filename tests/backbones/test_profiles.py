@@ -13,4 +13,5 @@ def test_a_profile_describes_a_registered_architecture(kind):
 
 
 def test_the_papers_backbones_have_profiles():
-    assert set(PROFILES) >= {'EDSR', 'MSRResNet', 'RCAN', 'RRDBNet', 'SwinIR', 'SRVGGNetCompact', 'SRResNetBN', 'RDN'}
+    papers = {'EDSR', 'MSRResNet', 'RCAN', 'RRDBNet', 'SwinIR', 'SRVGGNetCompact', 'SRResNetBN', 'RDN', 'IDN'}
+    assert set(PROFILES) >= papers

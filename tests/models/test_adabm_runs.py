@@ -7,6 +7,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from basicsr.archs import build_network
 from basicsr.models import build_model
 from basicsr.test import test_pipeline as run_test_pipeline
 from basicsr.train import train_pipeline
@@ -129,3 +130,20 @@ def test_from_photographs_to_figures_through_basicsrs_pipelines(
     assert sum('l_pix: ' in line and 'l_skt: ' in line and 'bits: ' in line for line in log_lines) == 9
     # once at the end of training and once in the test run
     assert sum(f'psnr: {means["psnr"]:.4f}' in line for line in log_lines) >= 2
+
+
+def test_a_network_without_modules_for_its_blocks_is_matched_after_each_block(
+    train_options, train, batches, tmp_path
+):
+    backbone = {'type': 'IDN', 'num_feat': 16, 'upscale': 2, 'luma': True}
+    torch.save(build_network(backbone).state_dict(), tmp_path / 'idn.pth')
+    options = train_options(
+        path={'pretrain_network_g': str(tmp_path / 'idn.pth')},
+        train={'stages': ['joint'], 'total_iter': 4, 'loss': {'feature': 10}},
+    )
+    options['network_g']['backbone'] = backbone
+    model = train(options, batches(4))
+    net = model.network.backbone
+    assert model.taps.modules == [net.down1, net.down2, net.down3, net.down4]
+    assert 0 < model.log_dict['l_skt'] < 2 * 10  # of distances in [0, 2]
+    assert model.network.calibrated and 2 <= model.log_dict['bits'] <= 8

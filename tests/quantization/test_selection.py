@@ -134,6 +134,7 @@ def test_generic_rule_leaves_no_trace(network, training):
     (['body.2', 'body.4'], ['body.2', 'body.4']),
     (['body.0.conv1', 'conv_after_body'], ['body', 'conv_after_body']),
     (['conv'], ['conv']),
+    (['down1', 'down2'], ['down1', 'down2']),
     ([], []),
 ])  # fmt: skip
 def test_feature_taps_are_the_blocks(names, taps):

@@ -213,7 +213,7 @@ def test_one_range_a_channel_fits_grouped_convolutions(quantized, images):
 def test_a_grouped_convolution_is_its_groups(calibrated):
     net = calibrated('IDN', policy='Fixed')
     layer, x = net.backbone.conv3_2, torch.randn(2, 12, 5, 5)
-    with net.context.deciding(net.policy.decide(torch.rand(2, 3, 5, 5))):
+    with net.context.deciding(net.policy.decide(torch.rand(2, 3, 5, 5), None)):
         output, weight, values = layer(x), layer.quantized_weight(), layer.quantized_input(x)
     parts = [
         torch.nn.functional.conv2d(values[:, 3 * k : 3 * k + 3], weight[2 * k : 2 * k + 2], padding=1) for k in range(4)

@@ -6,7 +6,8 @@ The HR images are mosaics of Urban100: the middles of its photographs side by si
 so no DIV8K is needed. LR is the exact bicubic x4. Patches are Granular-DQ's: 96 pixels every 90, overlaps split in the
 middle. Each row is measured in a process of its own, which has run one batch of patches before. ``images`` are LR and
 result in float32; ``network`` is how far the memory of the process rises above what it held with LR loaded, less the
-result: it should depend on ``--batch`` alone. ``process`` is its peak until then, with Python and torch. ``PSNR takes``
+result: it depends on ``--batch``, and on the size of the last patches of rows and columns, which extend to the border
+and so measure up to 185 pixels a side, but on nothing else of the image. ``process`` is its peak until then, with Python and torch. ``PSNR takes``
 and ``SSIM takes`` are what BasicSR's metrics allocate. Seconds are those of the clock, and of all threads' CPUs, which
 tell more where other work runs beside this.
 

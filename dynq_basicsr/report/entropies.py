@@ -63,8 +63,8 @@ def draw_entropies(entropies: np.ndarray, thresholds: Thresholds, path: str | Pa
         what: Which patches these are, for the second line.
     """
     sheet = Sheet((LEFT + SIZE[0] + RIGHT, TOP + SIZE[1] + BOTTOM))
-    values = ' and '.join(f'{value:.3f}' for value in thresholds.values)
-    sheet.title((LEFT, TOP - 12), title, f'{len(entropies)} {what}; thresholds {values} nats, {thresholds.source}')
+    values = ', '.join(f'{value:.3f}' for value in thresholds.values) or 'none'
+    sheet.title((LEFT, TOP - 12), title, f'{len(entropies)} {what}; thresholds {values} (nats), {thresholds.source}')
     axes = sheet.axes((LEFT, TOP), SIZE)
     # The thresholds lie inside the chart even where no patch does.
     ends = (*entropies, *thresholds.values)
@@ -206,7 +206,7 @@ def thresholds_of_quantiles(option_file: str | Path, entropies: np.ndarray) -> T
         )
     policy = build_policy(options, AdaptiveBody(1, ActivationOptions(), shallow_channels=1))
     policy.set_distribution(torch.from_numpy(entropies))
-    quantiles = ' and '.join(f'{quantile:g}' for quantile in policy.quantiles.tolist())
+    quantiles = ', '.join(f'{quantile:g}' for quantile in policy.quantiles.tolist())
     return Thresholds(policy.entropy_bits, tuple(policy.thresholds().tolist()), f'the quantiles {quantiles}')
 
 

@@ -111,6 +111,29 @@ def list_images(folders: Sequence[Path]) -> list[Path]:
     return list(images.values())
 
 
+def read_photograph(path: Path) -> np.ndarray:
+    """Read one photograph.
+
+    Returns:
+        (H, W) or (H, W, 3), uint8, channels in OpenCV's BGR order.
+
+    Raises:
+        DynqError: If the file cannot be decoded, is not 8-bit or has alpha.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise DynqError(f'{path} cannot be decoded; replace or remove it.')
+    if image.dtype != np.uint8 or (image.ndim == 3 and image.shape[2] != 3):
+        raise DynqError(f'{path} has shape {image.shape} and type {image.dtype}; convert it to 8-bit grey or RGB.')
+    return image
+
+
+def crop_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
+    """Cut off what exceeds a multiple of ``scale`` at the right and at the bottom."""
+    height, width = (side - side % scale for side in image.shape[:2])
+    return image[:height, :width]
+
+
 def read_pair(path: Path, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """Read one photograph; return its HR crop and its LR image.
 
@@ -120,15 +143,9 @@ def read_pair(path: Path, scale: int) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DynqError: If the file cannot be decoded, is not 8-bit, has alpha or is smaller than ``scale``.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise DynqError(f'{path} cannot be decoded; replace or remove it.')
-    if image.dtype != np.uint8 or (image.ndim == 3 and image.shape[2] != 3):
-        raise DynqError(f'{path} has shape {image.shape} and type {image.dtype}; convert it to 8-bit grey or RGB.')
-    height, width = (side - side % scale for side in image.shape[:2])
-    if not height or not width:
+    image = crop_to_multiple(read_photograph(path), scale)
+    if not image.size:
         raise DynqError(f'{path} is smaller than {scale} pixels; remove it.')
-    image = image[:height, :width]
     return image, imresize_uint8(image, scale)
 
 

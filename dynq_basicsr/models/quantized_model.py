@@ -31,6 +31,20 @@ from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.bitmaps import save_bit_map
 
+STRIP = 256  # rows that are converted at once
+
+
+def to_image(image: Tensor) -> np.ndarray:
+    """BasicSR's ``tensor2img``, strip by strip: its five float copies would be the largest part of a 4K evaluation.
+
+    Args:
+        image: (1, C, H, W) in [0, 1], RGB or grey.
+
+    Returns:
+        (H, W, 3) BGR or (H, W) grey, uint8.
+    """
+    return np.concatenate([tensor2img([strip]) for strip in image.split(STRIP, dim=-2)])
+
 
 class QuantizedModel(SRModel):
     """Loads, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
@@ -126,8 +140,9 @@ class QuantizedModel(SRModel):
         save_atomically(state, Path(self.opt['path']['training_states']) / f'{current_iter}.state')
 
     def feed_data(self, data: dict) -> None:
-        """Take a batch; without ground truth, none is kept from the batch before."""
-        self.__dict__.pop('gt', None)
+        """Take a batch; nothing is kept from the batch before, so that two large images are never held at once."""
+        for name in ('gt', 'output'):
+            self.__dict__.pop(name, None)
         super().feed_data(data)
         self.lq = self.lq.contiguous(memory_format=torch.channels_last)
 
@@ -178,9 +193,9 @@ class QuantizedModel(SRModel):
                 raise DynqError(f'{data["lq_path"][0]}: {error}') from error
             seconds = time.perf_counter() - start
             visuals = self.get_current_visuals()
-            arrays = {'img': tensor2img([visuals['result']]), 'usage': self.usage}
+            arrays = {'img': to_image(visuals['result']), 'usage': self.usage}
             if 'gt' in visuals:
-                arrays['img2'] = tensor2img([visuals['gt']])
+                arrays['img2'] = to_image(visuals['gt'])
                 if arrays['img2'].shape[:2] != arrays['img'].shape[:2]:
                     raise DynqError(
                         f'{data["lq_path"][0]}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
@@ -218,7 +233,7 @@ class QuantizedModel(SRModel):
             if save_img:
                 imwrite(result, str(path))
             if self.opt['val'].get('bit_maps'):
-                save_bit_map(tensor2img([lq]), self.usage, path.with_stem(f'{path.stem}_bits'))
+                save_bit_map(to_image(lq), self.usage, path.with_stem(f'{path.stem}_bits'))
         except OSError as error:
             raise DynqError(
                 f'{path}: cannot be written ({error}); free some space or check the permissions.'

@@ -72,7 +72,8 @@ def run_tiled(
 ) -> Tensor:
     """Super-resolve one image patch by patch; patches of one size run as batches.
 
-    Every result is rounded to 8 bits before it is merged, as the papers' code does.
+    Every result is rounded to 8 bits before it is merged, as the papers' code does. Beside the image and the returned
+    one, memory is that of one batch of patches, however large the image is.
 
     Args:
         image: (1, C, H, W) in [0, 1].
@@ -92,7 +93,7 @@ def run_tiled(
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, (top, left, bottom, right) in enumerate(boxes):
         by_size[bottom - top, right - left].append(index)
-    canvas = weight = None
+    canvas = None
     for indices in by_size.values():
         for start in range(0, len(indices), options.patch_batch):
             batch = indices[start : start + options.patch_batch]
@@ -102,14 +103,40 @@ def run_tiled(
             scale = results.shape[-1] // patches.shape[-1]
             if canvas is None:
                 canvas = results.new_zeros(1, results.shape[1], scale * height, scale * width)
-                weight = results.new_zeros(1, 1, scale * height, scale * width)
             for index, result in zip(batch, results, strict=True):
                 top, left, bottom, right = _kept(boxes[index], boxes, options)
                 t, le, b, r = (scale * side for side in (top, left, bottom, right))
                 dt, dl = scale * (top - boxes[index][0]), scale * (left - boxes[index][1])
                 canvas[..., t:b, le:r] += result[..., dt : dt + b - t, dl : dl + r - le]
-                weight[..., t:b, le:r] += 1
-    return canvas / weight
+    if options.patch_merge == 'average' and options.step < options.patch_size:
+        _divide_by_covers(canvas, boxes, scale)
+    return canvas
+
+
+def _divide_by_covers(canvas: Tensor, boxes: list[Box], scale: int) -> None:
+    """Divide each pixel, in place, by the number of patches that lie over it.
+
+    Patches form a grid, so this number is that of a pixel's row times that of its column, and no map of it is needed.
+
+    Args:
+        canvas: Sums of results, (1, C, s * H, s * W).
+        boxes: The grid.
+        scale: s.
+    """
+    rows = _covers({(top, bottom) for top, _, bottom, _ in boxes})
+    columns = _covers({(left, right) for _, left, _, right in boxes})
+    across = canvas.new_tensor(columns).repeat_interleave(scale)
+    for row, count in enumerate(rows):
+        canvas[..., scale * row : scale * (row + 1), :] /= count * across
+
+
+def _covers(spans: set[tuple[int, int]]) -> list[int]:
+    """How many spans (start, end) lie over each position of a line."""
+    counts = [0] * max(end for _, end in spans)
+    for start, end in spans:
+        for position in range(start, end):
+            counts[position] += 1
+    return counts
 
 
 def _kept(box: Box, boxes: list[Box], options: TilingOptions) -> Box:

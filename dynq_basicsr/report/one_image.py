@@ -1,10 +1,11 @@
-"""The bits that a network of an option file uses for one image."""
+"""The network of an option file, and the bits that it uses for one image."""
 
 from __future__ import annotations
 
 import logging
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from dynq_basicsr.compat.safe_yaml import OptionLoader
 from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.usage import BitUsage
+
+if TYPE_CHECKING:
+    from dynq_basicsr.models.quantized_model import QuantizedModel
 
 
 def read_lr_image(path: str | Path) -> np.ndarray:
@@ -53,11 +57,55 @@ def read_options(path: str | Path) -> dict:
     return options
 
 
+def register_plugin() -> None:
+    """Make BasicSR ready for commands that are none of its own; its logger tells warnings only."""
+    _autoload.install(force=True)
+    import_module('basicsr.utils').get_root_logger(log_level=logging.WARNING)
+    import_module('dynq_basicsr.plugin').register()
+
+
+def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **val: object) -> QuantizedModel:
+    """Build the network of an option file, ready to run on images.
+
+    Args:
+        option_file: Its ``network_g``, ``path``, ``val`` and ``num_gpu`` are read.
+        checkpoint: Instead of its ``path.pretrain_network_g``.
+        **val: Options that take the place of those in ``val``.
+
+    Raises:
+        DynqError: If the option file or the checkpoint does not fit.
+    """
+    options = read_options(option_file)
+    path = {'strict_load_g': True, 'results_root': '.', **options['path']}
+    if checkpoint is not None:
+        path['pretrain_network_g'] = str(checkpoint)
+    if not path.get('pretrain_network_g'):
+        raise DynqError(f'{option_file}: path.pretrain_network_g is empty; name the calibrated checkpoint there.')
+    register_plugin()
+    gpus = options.get('num_gpu', 0)
+    return import_module('dynq_basicsr.models.quantized_model').QuantizedModel(
+        {
+            'num_gpu': min(torch.cuda.device_count(), 1) if gpus == 'auto' else gpus,
+            'dist': False,
+            'is_train': False,
+            'network_g': options['network_g'],
+            'path': path,
+            'val': {**(options.get('val') or {}), **val},
+        }
+    )
+
+
+def as_batch(image: np.ndarray) -> torch.Tensor:
+    """Turn an image (H, W, 3) uint8, BGR, into a batch (1, 3, H, W) in [0, 1], RGB."""
+    pixels = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).transpose(2, 0, 1).astype(np.float32) / 255.0
+    return torch.from_numpy(np.ascontiguousarray(pixels))[None]
+
+
 def use_network(option_file: str | Path, lq: np.ndarray) -> BitUsage:
     """Run the network of an option file on an image, patch by patch as its ``val`` section says.
 
     Args:
-        option_file: An option file for tests; ``network_g``, ``path``, ``val`` and ``num_gpu`` are read.
+        option_file: An option file for tests; see ``load_model``.
         lq: (H, W, 3) uint8, BGR.
 
     Returns:
@@ -66,26 +114,7 @@ def use_network(option_file: str | Path, lq: np.ndarray) -> BitUsage:
     Raises:
         DynqError: If the option file, the checkpoint or the image does not fit.
     """
-    options = read_options(option_file)
-    if not options['path'].get('pretrain_network_g'):
-        raise DynqError(f'{option_file}: path.pretrain_network_g is empty; name the calibrated checkpoint there.')
-    _autoload.install(force=True)
-    get_root_logger = import_module('basicsr.utils').get_root_logger
-    get_root_logger(log_level=logging.WARNING)
-    import_module('dynq_basicsr.plugin').register()
-    model_class = import_module('dynq_basicsr.models.quantized_model').QuantizedModel
-    gpus = options.get('num_gpu', 0)
-    model = model_class(
-        {
-            'num_gpu': min(torch.cuda.device_count(), 1) if gpus == 'auto' else gpus,
-            'dist': False,
-            'is_train': False,
-            'network_g': options['network_g'],
-            'path': {'strict_load_g': True, 'results_root': '.', **options['path']},
-            'val': options.get('val') or {},
-        }
-    )
-    pixels = cv2.cvtColor(lq, cv2.COLOR_BGR2RGB).transpose(2, 0, 1).astype(np.float32) / 255.0
-    model.feed_data({'lq': torch.from_numpy(np.ascontiguousarray(pixels))[None]})
+    model = load_model(option_file)
+    model.feed_data({'lq': as_batch(lq)})
     model.test()
     return model.usage

@@ -10,10 +10,12 @@ import torch
 from basicsr.archs import build_network
 from basicsr.metrics import calculate_psnr
 from basicsr.models import build_model
+from basicsr.utils import tensor2img
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.models.quantized_model import STRIP, to_image
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_heads': [2],
@@ -45,6 +47,13 @@ def read(options):
         rows = list(csv.DictReader(file))
     with open(f'{root}/metrics.json') as file:
         return json.load(file), rows
+
+
+@pytest.mark.parametrize('height', [1, STRIP, 2 * STRIP + 1])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_pixels_are_those_of_basicsr(height, channels):
+    image = 1.2 * torch.rand(1, channels, height, 5) - 0.1
+    np.testing.assert_array_equal(to_image(image.clone()), tensor2img([image.clone()]))
 
 
 def test_records_hold_every_image_and_their_means(checkpoint, test_options, loader):

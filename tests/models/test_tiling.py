@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
@@ -128,6 +129,29 @@ def test_results_are_on_the_8_bit_grid_and_within_0_and_1():
     found = run_tiled(image_of(40, 40), TilingOptions(16), lambda x: 3 * x - 1, lambda batch: None)
     assert found.min() == 0 and found.max() == 1
     torch.testing.assert_close(found * 255, (found * 255).round(), atol=1e-4, rtol=0)
+
+
+class LargeTensors(TorchDispatchMode):
+    """Remembers every block of memory of at least so many elements that an operation returned."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.blocks = least, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.numel() >= self.least:
+            self.blocks.add(result.untyped_storage().data_ptr())
+        return result
+
+
+@pytest.mark.parametrize('step', [16, 12])
+@pytest.mark.parametrize('merge', ['average', 'split'])
+def test_nothing_of_the_images_size_is_made_but_the_result(step, merge):
+    image = image_of(120, 150)
+    with LargeTensors(2 * 120 * 2 * 150 // 4) as large:
+        found = run_tiled(image, TilingOptions(16, step, 2, merge), network, lambda batch: None)
+    assert large.blocks == {found.untyped_storage().data_ptr()}
 
 
 def test_nan_stays_visible():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from table_rows import SETS, Backbone, Figures, Protocol, Quick, Row, Table, figures
+from table_rows import Backbone, Figures, Protocol, Quick, Row, Table, figures
 
 # Of the rows that fine-tune for longer; 50 iterations calibrate.
 QUICK = Quick(

@@ -1,7 +1,7 @@
 """Make a table of Granular-DQ (Wang et al., AAAI 2025) again, our figures beside the paper's.
 
-    python scripts/reproduce_granular.py --table 1|2|3|4|s1|s2 [--backbone srresnet|edsr|idn|swinir_light|hat_s|edsr_small]
-        [--sets ...] [--iterations N] [--quick]
+    python scripts/reproduce_granular.py --table 1|2|3|4|s1|s2 [--iterations N] [--quick] [--sets ...]
+        [--backbone srresnet|edsr|idn|swinir_light|hat_s|edsr_small]
 
 Table 1: each backbone in float, PAMS, Granular-DQ; 2: costs; 3: ablation; 4: bits that entropy chooses from; s1: its
 thresholds; s2: quantizers. Networks, float weights and schedules are those of ``options/granular_<backbone>.yml``: days

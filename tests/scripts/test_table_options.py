@@ -16,7 +16,7 @@ def plan(import_script, project):
     tables, module = import_script('adabm_tables'), import_script('table_options')
 
     def build(backbone='srresnet', protocol=tables.PATCHES, **changes):
-        backbone = tables.BACKBONES.get(backbone, backbone)
+        backbone = tables.BACKBONES[backbone] if isinstance(backbone, str) else backbone
         return module.Plan(project, backbone, ('Set5', 'Urban100'), protocol, **changes)
 
     return build
@@ -54,7 +54,7 @@ def test_overrides_of_a_row(plan, rows, project):
 
 
 def test_an_override_through_a_value_is_refused(plan, rows):
-    with pytest.raises(DynqError, match=r"^name.part: name is 'table_srresnet_adabm_w4a4', not a section.$"):
+    with pytest.raises(DynqError, match=r"^name.part: name is 'adabm_srresnet_x4_w4a4', not a section.$"):
         plan().job(row_of(rows, **{'name.part': 1}))
 
 
@@ -162,7 +162,7 @@ def test_without_float_weights_networks_are_trained_from_scratch(plan, granular)
     scratch = plan(granular.BACKBONES['edsr'], granular.PATCHES)
     assert scratch.float_network()[1] is None
     assert scratch.job(granular.GRANULAR).train['path']['pretrain_network_g'] is None
-    with pytest.raises(DynqError, match=r'^EDSR has no float weights; name them in path.pretrain_network_g of options/'):
+    with pytest.raises(DynqError, match=r'^EDSR has no float weights; name them in path.pretrain_network_g of'):
         scratch.job(granular.FLOAT)
 
 

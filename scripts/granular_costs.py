@@ -134,11 +134,11 @@ def markdown(lines: Sequence[Mapping], plan: Plan) -> str:
         '--table 1` made with the same options; a dash where there is none yet.',
         'BitOPs = 2 * MACs * weight bits * activation bits, 32 * 32 for float; additions of biases and activation '
         'functions are float. "Urban100" is a result of the mean size of its images. The controller is not counted.',
-        'Of the paper\'s BitOPs only 527.0T fits this account, and no other was found that gives the rest. PAMS\'s 101.9T is the float '
-        'part and 8/32 * 8/32 of the rest (the formula of CADyQ\'s author) if 73.6T of the 527.0T stay float; but that '
-        'is 14 %, and EDSR x4 leaves 40.5 % in float. CADyQ\'s and CABM\'s figures do not fit that split, either, and '
-        'Granular-DQ\'s 73.6T is that float part alone, as if quantized layers cost nothing: FAB 4.97 gives 91.2T '
-        'there.',
+        'Of the paper\'s BitOPs only 527.0T fits this account, and no other was found that gives the rest. PAMS\'s '
+        '101.9T is the float part and 8/32 * 8/32 of the rest (the formula of CADyQ\'s author) if 73.6T of the 527.0T '
+        'stay float; but that is 14 %, and EDSR x4 leaves 40.5 % in float. CADyQ\'s and CABM\'s figures do not fit '
+        'that split, either, and Granular-DQ\'s 73.6T is that float part alone, as if quantized layers cost nothing: '
+        'FAB 4.97 gives 91.2T there.',
         'Of the paper\'s sizes, Granular-DQ\'s 486K repeats CABM\'s, which is that of 4-bit weights; its own weights '
         'have 8 bits.',
     )

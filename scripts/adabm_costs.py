@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 from adabm_tables import BACKBONES
+from table_costs import UNEXPLAINED, mean_pixels, measure, number, prepare
+from table_options import Plan
 from table_records import Record
 from table_rows import Backbone
 
@@ -24,9 +24,7 @@ COLUMNS = (
     'network', 'FQ', 'bits', 'size', 'paper: size', 'BitOPs, 1920 x 1080', 'BitOPs, Urban100', 'paper: BitOPs', 'time',
     'paper: time', '',
 )  # fmt: skip
-FULL_HD = 1920 * 1080 / 16  # input pixels
 URBAN = 'the paper\'s BitOPs: Urban100'
-UNEXPLAINED = 'no formula gives the paper\'s BitOPs'
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,18 @@ ROWS = (
 )  # fmt: skip
 
 
+def table(plan: Plan) -> tuple[str, Sequence[str], list[dict[str, object]]]:
+    """Markdown, columns and rows of the table.
+
+    Raises:
+        DynqError: If a quick one is asked for.
+    """
+    if plan.quick:
+        raise DynqError('--table 5 computes costs; leave out --quick.')
+    lines = costs(plan.root, plan.backbone)
+    return markdown(lines, plan.backbone), FIELDS, lines
+
+
 def costs(root: Path, backbone: Backbone) -> list[dict[str, object]]:
     """One mapping of ``FIELDS`` for each row; None where nothing is known.
 
@@ -73,7 +83,7 @@ def costs(root: Path, backbone: Backbone) -> list[dict[str, object]]:
         root: The project's folder.
         backbone: Whose runs give the times.
     """
-    _prepare()
+    prepare()
     network = dict(read_options(root / BACKBONES['edsr'].source)['network_g'])
     urban = mean_pixels(root / 'datasets/benchmarks/Urban100/LR_bicubic/X4')
     lines = []
@@ -91,20 +101,10 @@ def costs(root: Path, backbone: Backbone) -> list[dict[str, object]]:
     return lines
 
 
-def _prepare() -> None:
-    import basicsr  # noqa: F401  (fills the registries)
-    from basicsr.utils import get_root_logger
-
-    from dynq_basicsr.plugin import register
-
-    get_root_logger(log_level=logging.WARNING)
-    register()
-
-
 def network_costs(
     network: Mapping, weight_bits: int, mean_bits: float, full: bool, urban: float | None
 ) -> tuple[float, float, float | None]:
-    """Size and BitOPs of a network.
+    """Size and BitOPs of a network, quantized as AdaBM does it.
 
     Args:
         network: Options of the float network.
@@ -114,42 +114,14 @@ def network_costs(
         urban: Input pixels of the mean image of Urban100, if known.
 
     Returns:
-        Thousands of 32-bit parameters; 10^12 BitOPs of a 1920 x 1080 result, and of the mean image of Urban100.
+        As ``table_costs.measure``.
     """
-    from basicsr.archs import build_network
-
-    from dynq_basicsr.quantization.cost import measure_cost, model_size
-
-    base = round(mean_bits)
     if weight_bits == 32:
-        net, layer_bits = build_network(dict(network)), {}
-    else:
-        quantization: dict[str, object] = {'weight': {'bits': weight_bits}, 'activation': {'bits': base}}
-        quantization |= {'scope': 'full'} if full else {}
-        net = build_network({'type': 'QuantizedSR', 'backbone': network, 'quantization': quantization,
-                             'policy': {'type': 'AdaBM'}})  # fmt: skip
-        own = {layer.name: layer.options.activation.bits for layer in net.quant_layers()}
-        layer_bits = {name: mean_bits if bits == base else bits for name, bits in own.items()}  # head, tail keep theirs
-    cost = measure_cost(net)
-    hd, on_urban = (sum(cost.bitops(pixels, layer_bits)) / 1e12 for pixels in (FULL_HD, urban or 0))
-    return model_size(net) / 1e3, hd, None if urban is None else on_urban
-
-
-def mean_pixels(folder: Path) -> float | None:
-    """Mean pixels of the images in a folder; None if it is not there.
-
-    Raises:
-        DynqError: If a file is not an image.
-    """
-    if not folder.is_dir():
-        return None
-    areas = []
-    for path in sorted(folder.iterdir()):
-        image = cv2.imread(str(path))
-        if image is None:
-            raise DynqError(f'{path}: not an image; remove it.')
-        areas.append(image.shape[0] * image.shape[1])
-    return sum(areas) / len(areas) if areas else None
+        return measure(network, mean_bits, urban)
+    quantization: dict[str, object] = {'weight': {'bits': weight_bits}, 'activation': {'bits': round(mean_bits)}}
+    quantization |= {'scope': 'full'} if full else {}
+    quantized = {'type': 'QuantizedSR', 'backbone': network, 'quantization': quantization, 'policy': {'type': 'AdaBM'}}
+    return measure(quantized, mean_bits, urban)
 
 
 def seconds_of(root: Path, backbone: Backbone, key: str) -> float | None:
@@ -161,9 +133,6 @@ def seconds_of(root: Path, backbone: Backbone, key: str) -> float | None:
 
 def markdown(lines: Sequence[Mapping], backbone: Backbone) -> str:
     """The table for people."""
-
-    def number(value: float | None, unit: str, decimals: int = 1) -> str:
-        return '-' if value is None else f'{value:.{decimals}f}{unit}'
 
     rows = [
         [

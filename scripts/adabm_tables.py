@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from table_rows import Backbone, Figures, Row, Table
+from table_rows import Backbone, Figures, Protocol, Quick, Row, Table, figures
 
-SETS = ('Set5', 'Set14', 'BSD100', 'Urban100')
-QUICK_SETS = ('Set5', 'Urban100')
-QUICK_IMAGES = {'Urban100': 20}  # the first ones by name
-# On top of every row that fine-tunes for longer, as far as its option file has the keys; 50 iterations calibrate.
-QUICK_TRAIN: Mapping[str, object] = {'train.total_iter': 200, 'train.stage_iter': 15}
+# Of the rows that fine-tune for longer; 50 iterations calibrate.
+QUICK = Quick(
+    'with a shorter fine-tuning', ('Set5', 'Urban100'), {'Urban100': 20},
+    {'train.total_iter': 200, 'train.stage_iter': 15},
+)  # fmt: skip
+TEST_FILE = 'options/test_quantized_x4.yml'
+PATCHES, WHOLE = Protocol(TEST_FILE, 96), Protocol(TEST_FILE)
 
 BACKBONES = {
     backbone.key: backbone
@@ -43,22 +45,6 @@ WEIGHT, ACTIVATION = 'network_g.quantization.weight.bits', 'network_g.quantizati
 FQ_ADABM = 'options/adabm_srresnet_x4_fq_w{0}a{0}.yml'
 
 
-def figures(text: str, fab: float = 32, sets: tuple[str, ...] = SETS) -> dict[str, Figures]:
-    """Read ``PSNR/SSIM`` or ``PSNR/SSIM@FAB``, one a data set.
-
-    Args:
-        text: Separated by blanks.
-        fab: Where none is given.
-        sets: As many data sets.
-    """
-    found = {}
-    for name, cell in zip(sets, text.split(), strict=True):
-        quality, _, bits = cell.partition('@')
-        psnr, ssim = map(float, quality.split('/'))
-        found[name] = Figures(psnr, ssim, float(bits) if bits else fab)
-    return found
-
-
 def _urban(**networks: str) -> dict[str, dict[str, Figures]]:
     return {network: figures(text, sets=('Urban100',)) for network, text in networks.items()}
 
@@ -66,7 +52,7 @@ def _urban(**networks: str) -> dict[str, dict[str, Figures]]:
 TABLE2 = Table(
     'adabm_table2',
     'AdaBM, Table 2: adaptive bit-widths, x4, in patches of 96',
-    96,
+    PATCHES,
     (
         Row('float', 'float', '32/32', paper=_urban(SRResNet='25.86/.779', EDSR='26.04/.784')),
         Row('cadyq_w8a6', 'CADyQ', '8/6MP', paper=_urban(SRResNet='25.89/.779@6.4', EDSR='25.98/.784@6.6'),
@@ -139,7 +125,7 @@ _FLOAT_ROW3 = Row('float', 'float', '32/32', paper={network: figures(text) for n
 TABLE3 = Table(
     'adabm_table3',
     'AdaBM, Table 3: fully quantized, x4, whole images',
-    None,
+    WHOLE,
     (_FLOAT_ROW3, *(_row3(method, bits) for bits in (6, 4) for method in _TABLE3)),
 )
 
@@ -162,7 +148,7 @@ def _row4(switches: str, paper: str) -> Row:
 TABLE4 = Table(
     'adabm_table4',
     'AdaBM, Table 4: ablation at 4/4 bits, fully quantized, x4, whole images',
-    None,
+    WHOLE,
     (
         _FLOAT_ROW3,
         _row4('', '28.70/.734@4.0 24.27/.628@4.0'),
@@ -189,7 +175,7 @@ _LEFT_OUT: Mapping[str, Mapping[str, object]] = {
 PLUS = Table(
     'adabm_plus',
     'Beyond AdaBM: the plus recipe and its ingredients at 4/4 bits, x4, in patches of 96',
-    96,
+    PATCHES,
     (
         Row('float', 'float', '32/32'),
         Row('adabm_w4a4', 'AdaBM, stages in turn, 500 iterations', '4/4MP', 'options/adabm_srresnet_x4_w4a4.yml'),

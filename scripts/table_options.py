@@ -7,12 +7,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-from table_rows import Backbone, Row
+from table_rows import Backbone, Protocol, Quick, Row
 
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.one_image import read_options
-
-TEST_FILE = 'options/test_quantized_x4.yml'
 
 
 @dataclass(frozen=True)
@@ -40,31 +38,39 @@ class Plan:
         root: The project's folder.
         backbone: The float network.
         sets: Data sets.
-        patch_size: Of the tests; None: whole images.
-        quick_train: Overrides of a shorter recipe; None: the whole one.
-        quick_images: Data set -> of how many images it is tested, of the quick plan.
+        protocol: Of the tests.
+        quick: What is done less of; None: all is done.
+        iterations: Of each training, instead of those of its option file or of ``quick``; its schedule follows.
+        data_remedy: How training data that are missing are made, a clause; empty: the training says what it misses.
     """
 
     root: Path
     backbone: Backbone
     sets: tuple[str, ...]
-    patch_size: int | None
-    quick_train: Mapping[str, object] | None = None
-    quick_images: Mapping[str, int] | None = None
+    protocol: Protocol
+    quick: Quick | None = None
+    iterations: int | None = None
+    data_remedy: str = ''
 
-    def float_network(self) -> tuple[dict, str]:
-        """Options and checkpoint of the float network.
+    def float_network(self) -> tuple[dict, str | None]:
+        """Options and checkpoint of the float network; no checkpoint where networks are trained from scratch.
 
         Raises:
             DynqError: If either is missing; says where it comes from.
         """
-        options = dict(read_options(self.root / self.backbone.source)['network_g'])
-        for path in self.backbone.checkpoints:
+        source = read_options(self.root / self.backbone.source)
+        network = dict(source['network_g'].get('backbone') or source['network_g'])
+        paths = self.backbone.checkpoints
+        if paths is None:
+            own = source['path'].get('pretrain_network_g')
+            if own is None:
+                return network, None
+            paths = (own,)
+        for path in paths:
             if (self.root / path).is_file():
-                return options, path
+                return network, path
         raise DynqError(
-            f'--backbone {self.backbone.key}: no weights at {" or ".join(self.backbone.checkpoints)}; '
-            f'{self.backbone.remedy}.'
+            f'--backbone {self.backbone.key}: no weights at {" or ".join(paths)}; {self.backbone.remedy}.'
         )
 
     def job(self, row: Row) -> Job:
@@ -76,16 +82,37 @@ class Plan:
         network, checkpoint = self.float_network()
         name, train = f'table_{self.backbone.key}_{row.key}', None
         if row.base:
-            train = self._train_options(row, name, network, checkpoint)
-            if self.quick_train is not None and self._shorten(train):
-                name = train['name'] = f'{name}_quick'
+            train = self._train_options(row, network, checkpoint)
+            name = train['name'] = name + self._shorten(train)
             network, checkpoint = {'type': 'QuantizedSR'}, f'experiments/{name}/models/net_g_latest.pth'
+        elif checkpoint is None:
+            raise DynqError(
+                f'{self.backbone.title} has no float weights; name them in path.pretrain_network_g of '
+                f'{self.backbone.source}, and the other rows start from them, too.'
+            )
         tests = {one: self._test_options(one, name, network, checkpoint) for one in self.sets}
+        if train is not None and train['train'].get('ema_decay'):
+            for options in tests.values():
+                options['path']['param_key_g'] = 'params_ema'
         return Job(name, f'{row.label} {row.bits}', train, tests)
 
-    def _train_options(self, row: Row, name: str, network: dict, checkpoint: str) -> dict:
-        options = read_options(self.root / row.base)
-        options['name'] = name
+    def check_data(self, job: Job) -> None:
+        """Look for the training data of a job.
+
+        Raises:
+            DynqError: If they are missing; says how to make them.
+        """
+        data = job.train['datasets']['train']
+        for path in (data.get('dataroot_gt'), data.get('dataroot_lq')):
+            if self.data_remedy and path and not (self.root / path).exists():
+                raise DynqError(f'{path}: no such training data; {self.data_remedy}.')
+
+    def shortens(self, row: Row) -> bool:
+        """Whether a row's training is shorter than its option file has it."""
+        return bool(row.base) and self.job(row).name != f'table_{self.backbone.key}_{row.key}'
+
+    def _train_options(self, row: Row, network: dict, checkpoint: str | None) -> dict:
+        options = read_options(self.root / row.base.format(backbone=self.backbone.key))
         options['network_g']['backbone'] = network
         options['path']['pretrain_network_g'] = checkpoint
         options.pop('val', None)  # the tests come afterwards
@@ -94,27 +121,32 @@ class Plan:
         override(options, row.overrides)
         return options
 
-    def _shorten(self, options: dict) -> bool:
-        """Apply the overrides of a quick run; tell whether they changed anything. Calibration is never shortened."""
-        before, train = deepcopy(options), options['train']
-        if train['total_iter'] != train['calibration_iter']:
-            override(options, self.quick_train, new=False)
-        return options != before
+    def _shorten(self, options: dict) -> str:
+        """Shorten a training in place; return what its name gets for that. Calibration is never shortened."""
+        before, train, suffix = deepcopy(options), options['train'], ''
+        if self.quick and train['total_iter'] != train.get('calibration_iter'):
+            override(options, self.quick.train, new=False)
+            suffix = '_quick' if options != before else ''
+        iterations = self.iterations or (self.quick.iterations if self.quick else None)
+        if iterations not in (None, train['total_iter']):
+            set_iterations(train, iterations)
+            suffix += f'_{iterations}'
+        return suffix
 
     def _test_options(self, dataset: str, name: str, network: dict, checkpoint: str) -> dict:
-        options = read_options(self.root / TEST_FILE)
+        file, patch_size = self.protocol.file, self.protocol.patch_size
+        options = read_options(self.root / file)
         known = {one['name']: dict(one) for one in options['datasets'].values()}
         if dataset not in known:
-            raise DynqError(f'{TEST_FILE} has no data set {dataset}, only {", ".join(known)}.')
-        images = (self.quick_images or {}).get(dataset)
+            raise DynqError(f'{file} has no data set {dataset}, only {", ".join(known)}.')
+        images = self.quick.images.get(dataset) if self.quick else None
         if images:
             known[dataset]['meta_info_file'] = self._first_images(dataset, known[dataset]['dataroot_gt'], images)
-        protocol = f'patches{self.patch_size}' if self.patch_size else 'whole'
-        options['name'] = f'{name}_{protocol}_{dataset}' + (f'_{images}' if images else '')
+        options['name'] = f'{name}_{self.protocol.key}_{dataset}' + (f'_{images}' if images else '')
         options['datasets'] = {'test_1': known[dataset]}
         options['network_g'] = network
         options['path']['pretrain_network_g'] = checkpoint
-        options['val'] |= {'patch_size': self.patch_size, 'patch_step': self.patch_size}
+        options['val'] |= {'patch_size': patch_size, 'patch_step': self.protocol.patch_step or patch_size}
         return options
 
     def _first_images(self, dataset: str, folder: str, count: int) -> str:
@@ -126,6 +158,20 @@ class Plan:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text('\n'.join(names) + '\n', encoding='utf-8')
         return path
+
+
+def set_iterations(train: dict, iterations: int) -> None:
+    """Set the length of a training; the places in its learning rate's schedule keep their share of it.
+
+    Args:
+        train: BasicSR's section, changed in place.
+        iterations: At least 1.
+    """
+    scheduler = train.get('scheduler') or {}
+    for key in ('milestones', 'periods'):
+        if key in scheduler:
+            scheduler[key] = [max(1, one * iterations // train['total_iter']) for one in scheduler[key]]
+    train['total_iter'] = iterations
 
 
 def override(options: dict, changes: Mapping[str, object], new: bool = True) -> None:

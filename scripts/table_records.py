@@ -67,7 +67,8 @@ class Fingerprints:
         """Take them."""
         training = ''
         if job.train is not None:
-            training = _digest(job.train, _file_digest(root / job.train['path']['pretrain_network_g']))
+            weights = job.train['path']['pretrain_network_g']
+            training = _digest(job.train, _file_digest(root / weights) if weights else '')
         tests = {}
         for name, options in job.tests.items():
             tests[name] = _digest(options, training or _file_digest(root / options['path']['pretrain_network_g']))

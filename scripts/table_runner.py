@@ -152,6 +152,7 @@ class TableRunner:
         experiment = self.root / 'experiments' / job.name
         if record.trained == mark and (experiment / 'models/net_g_latest.pth').is_file():
             return
+        self.plan.check_data(job)
         # Of other options, a network or a state must not be taken up; BasicSR moves such an experiment aside.
         resumes = record.started == mark and any((experiment / 'training_states').glob('*.state'))
         record.started, record.trained, record.seconds = mark, '', {}

@@ -32,12 +32,13 @@ def compare(table: Table, backbone: Backbone, sets: Sequence[str], outcome: Outc
         outcome: Our figures.
     """
     network = table.network_for(backbone)
+    rows = [row for row in table.rows if row.ours or network in row.paper]
     lines = []
     for dataset in sets:
-        ours = {row.key: outcome.figures.get(row.key, {}).get(dataset) for row in table.rows}
-        paper = {row.key: row.paper.get(network, {}).get(dataset) for row in table.rows}
-        base = table.rows[0].key
-        for row in table.rows:
+        ours = {row.key: outcome.figures.get(row.key, {}).get(dataset) for row in rows}
+        paper = {row.key: row.paper.get(network, {}).get(dataset) for row in rows}
+        base = rows[0].key
+        for row in rows:
             own, theirs = _ours(ours[row.key], ours[base]), _theirs(paper[row.key], paper[base])
             lines.append({
                 'set': dataset, 'network': row.label, 'bits': row.bits, **own,
@@ -89,11 +90,12 @@ def markdown(table: Table, backbone: Backbone, lines: Sequence[Mapping], outcome
 def _cells(line: Mapping[str, object]) -> list[str]:
     forms = {
         'fab': '.2f', 'psnr': '.2f', 'psnr_from_float': '+.2f', 'ssim': '.4f',
-        'paper_fab': '.1f', 'paper_psnr': '.2f', 'paper_psnr_from_float': '+.2f', 'paper_ssim': '.3f',
+        'paper_fab': '.2f', 'paper_psnr': '.2f', 'paper_psnr_from_float': '+.2f', 'paper_ssim': '.3f',
         'psnr_difference': '+.2f', 'psnr_from_float_difference': '+.2f',
     }  # fmt: skip
-    numbers = ['-' if line[key] is None else format(line[key], form) for key, form in forms.items()]
-    return [str(line['network']), str(line['bits']), *numbers]
+    numbers = {key: '-' if line[key] is None else format(line[key], form) for key, form in forms.items()}
+    numbers['paper_fab'] = numbers['paper_fab'].removesuffix('0')  # papers have one or two decimals
+    return [str(line['network']), str(line['bits']), *numbers.values()]
 
 
 def write_files(stem: Path, text: str, fields: Sequence[str], lines: Sequence[Mapping]) -> None:

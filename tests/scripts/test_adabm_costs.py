@@ -20,7 +20,7 @@ ELEMENTWISE = 64 * (1 + 32 + 16 + 1) + 256 * (1 + 4) + 3 * 16
 @pytest.fixture
 def costs(import_script):
     module = import_script('adabm_costs')
-    module._prepare()
+    module.prepare()
     return module
 
 

@@ -27,7 +27,7 @@ def test_tables_have_the_papers_rows(tables):
     assert [row.label for row in tables.TABLES['4'].rows[1:]] == [
         'none', 'I2B + L2B + BaC', 'FT', 'I2B + FT', 'L2B + FT', 'BaC + FT', 'I2B + L2B + BaC + FT',
     ]  # fmt: skip
-    assert [tables.TABLES[number].patch_size for number in '234'] == [96, None, None]
+    assert [tables.TABLES[number].protocol.key for number in '234'] == ['patches96', 'whole', 'whole']
 
 
 def test_figures_of_the_paper(tables):
@@ -46,10 +46,11 @@ def test_figures_of_the_paper(tables):
     assert figures('4', 'adabm_fq_w4a4', 'EDSR', 'Urban100') == (25.11, 0.736, 3.7)
 
 
-def test_every_row_of_table_3_has_figures_of_both_networks(tables):
+def test_every_row_of_table_3_has_figures_of_both_networks(tables, import_script):
+    sets = import_script('table_rows').SETS
     for row in tables.TABLES['3'].rows:
         assert {network: tuple(sets) for network, sets in row.paper.items()} == {
-            'EDSR': tables.SETS, 'RDN': tables.SETS,
+            'EDSR': sets, 'RDN': sets,
         }  # fmt: skip
 
 
@@ -98,8 +99,8 @@ def test_files_of_the_rows_pass_our_checks(tables, import_script, project, monke
     backbone = tables.BACKBONES['srresnet']
     checked = 0
     for table in tables.TABLES.values():
-        for quick in (None, tables.QUICK_TRAIN):
-            plan = import_script('table_options').Plan(project, backbone, tables.SETS, table.patch_size, quick)
+        for quick in (None, tables.QUICK):
+            plan = import_script('table_options').Plan(project, backbone, ('Set5',), table.protocol, quick)
             for row in table.rows:
                 if row.base and (project / row.base).is_file():
                     options = plan.job(row).train | {'is_train': True}

@@ -1,5 +1,7 @@
 """The command: what it writes, and how it ends."""
 
+from functools import partial
+
 import pytest
 
 from dynq_basicsr.errors import DynqError
@@ -9,9 +11,7 @@ from dynq_basicsr.errors import DynqError
 def script(import_script, monkeypatch, project, commands):
     """The command in a project of its own, with commands that only leave files."""
     module = import_script('reproduce_adabm')
-    plain_run, plain_reproduce = module.run, module.reproduce
-    monkeypatch.setattr(module, 'run', lambda *arguments: plain_run(*arguments, root=project))
-    monkeypatch.setattr(module, 'reproduce', lambda *arguments: plain_reproduce(*arguments, commands))
+    monkeypatch.setattr(module, 'main', partial(module.main, module.PAPER, root=project, execute=commands))
     return module
 
 
@@ -67,6 +67,7 @@ def test_table_5_runs_nothing(script, project, commands, import_script, monkeypa
     line = dict.fromkeys(import_script('adabm_costs').FIELDS) | {'method': 'float', 'note': '', 'paper_time': ''}
     monkeypatch.setattr(script.adabm_costs, 'costs', lambda root, backbone: [line])
     assert script.main(['--table', '5']) == 0
+    assert script.main(['--table', '5', '--quick']) == script.main(['--table', '5', '--sets', 'Set5']) == 2
     assert not commands.calls
     assert (project / 'results/tables/adabm_table5.csv').read_text().startswith('method,fully_quantized')
 
@@ -75,3 +76,9 @@ def test_unknown_table_is_refused(script, capsys):
     with pytest.raises(SystemExit) as ending:
         script.main(['--table', '1'])
     assert ending.value.code == 2 and 'choose from' in capsys.readouterr().err
+
+
+def test_the_length_of_its_trainings_is_that_of_the_files(script, capsys):
+    with pytest.raises(SystemExit):
+        script.main(['--table', '2', '--iterations', '10'])
+    assert 'unrecognized arguments: --iterations' in capsys.readouterr().err

@@ -19,10 +19,13 @@ def rows(import_script):
 @pytest.fixture
 def start(import_script, project, commands, rows):
     """Run rows, the ones above by default; return what came out."""
-    backbone = import_script('adabm_tables').BACKBONES['srresnet']
+    tables = import_script('adabm_tables')
+    protocols = {96: tables.PATCHES, None: tables.WHOLE}
 
-    def run(own=rows, sets=('Set5', 'Set14'), patch_size=96, after_row=lambda outcome: None):
-        plan = import_script('table_options').Plan(project, backbone, sets, patch_size)
+    def run(own=rows, sets=('Set5', 'Set14'), patch_size=96, after_row=lambda outcome: None, data_remedy=''):
+        plan = import_script('table_options').Plan(
+            project, tables.BACKBONES['srresnet'], sets, protocols[patch_size], data_remedy=data_remedy
+        )
         return import_script('table_runner').TableRunner(plan, commands).run(own, after_row)
 
     return run
@@ -132,6 +135,17 @@ def test_a_row_without_an_option_file_fails_alone(start, rows, import_script, ca
     outcome = start([absent, *rows])
     assert 'absent.yml: no such option file' in outcome.failures['absent'] and len(outcome.figures) == 2
     assert 'absent.yml: no such option file' in capsys.readouterr().out
+
+
+def test_missing_training_data_end_the_rows_that_are_to_be_trained(start, commands, project):
+    outcome = start(data_remedy='make them')
+    folder = 'datasets/calibration/DIV2K_test_LR_bicubic/X4'
+    assert outcome.failures == {'adabm': f'{folder}: no such training data; make them.'}
+    assert commands.taken() == FLOAT_TESTS
+    (project / folder).mkdir(parents=True)
+    assert not start(data_remedy='make them').failures
+    (project / folder).rmdir()
+    assert start(data_remedy='make them').figures['adabm']  # it was trained
 
 
 def test_plain_lines_outside_a_terminal(start, capsys):

@@ -1,6 +1,7 @@
 """Our figures beside the paper's: differences, and honesty about networks that differ."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ def parts(import_script):
     }
     for name in ('cabm', 'adabm'):
         paper[name]['RDN'] = {'Set5': rows.Figures(31.40, 0.870, 4)}
-    table = rows.Table('t', 'A table', None, (
+    table = rows.Table('t', 'A table', rows.Protocol('x.yml'), (
         rows.Row('float', 'float', '32/32', paper=paper['float']),
         rows.Row('cabm', 'CABM', '4/4MP', paper=paper['cabm'], ours=False),
         rows.Row('adabm', 'AdaBM', '4/4MP', paper=paper['adabm']),
@@ -52,6 +53,24 @@ def test_a_row_of_the_paper_alone_has_no_figures_of_ours(parts, backbones):
     assert line['paper_psnr'] == 31.50 and line['paper_psnr_from_float'] == pytest.approx(-0.6)
 
 
+def test_a_row_that_the_paper_has_for_another_network_only_is_left_out(parts, backbones, import_script):
+    writer, table, outcome = parts
+    rows = import_script('table_rows')
+    other = rows.Row('refqsr', 'RefQSR', '4/4MP', paper={'RDN': {}}, ours=False)
+    longer = replace(table, rows=(*table.rows, other))
+    assert longer.networks == table.networks
+    for key, labels in (('edsr', []), ('rdn', ['RefQSR'])):
+        lines = writer.compare(longer, backbones[key], ['Set5'], outcome)
+        assert [line['network'] for line in lines] == ['float', 'CABM', 'AdaBM', *labels]
+
+
+def test_bits_of_the_paper_have_its_decimals(parts, backbones):
+    writer, table, outcome = parts
+    line = writer.compare(table, backbones['edsr'], ['Set5'], outcome)[2]
+    for fab, shown in ((3.8, '3.8'), (4.97, '4.97'), (4, '4.0'), (32, '32.0'), (5.3, '5.3')):
+        assert writer._cells(line | {'paper_fab': fab})[6] == shown
+
+
 @pytest.mark.parametrize('key, network, differs', [
     ('edsr', 'EDSR', False), ('srresnet', 'EDSR', True), ('edsr_small', 'EDSR', True), ('rdn', 'RDN', False),
 ])  # fmt: skip
@@ -67,7 +86,8 @@ def test_the_table_says_where_networks_differ(parts, backbones, key, network, di
 def test_a_table_of_our_own_has_no_columns_of_a_paper(parts, backbones, import_script):
     writer, table, outcome = parts
     rows = import_script('table_rows')
-    own = rows.Table('t', 'Our table', None, (rows.Row('float', 'float', '32/32'), rows.Row('adabm', 'plus', '4/4MP')))
+    own_rows = rows.Row('float', 'float', '32/32'), rows.Row('adabm', 'plus', '4/4MP')
+    own = rows.Table('t', 'Our table', rows.Protocol('x.yml'), own_rows)
     lines = writer.compare(own, backbones['srresnet'], ['Set5'], outcome)
     text = writer.markdown(own, backbones['srresnet'], lines, outcome, [])
     assert 'paper' not in text and 'Ours: SRResNet. PSNR in dB on Y.' in text

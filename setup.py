@@ -23,6 +23,8 @@ EXTRAS_REQUIRE = {
     # yapf and more that nothing here uses, so the scripts install BasicSR with --no-deps and take this extra.
     # SciPy 2 removes a module that BasicSR's NIQE imports; distutils comes from setuptools since Python 3.12.
     'basicsr': ['lmdb', 'opencv-python-headless', 'pillow', 'requests', 'scipy<2', 'setuptools>=77'],
+    # Community checkpoints; what it needs beside its own code is there already, and it asks for no version of torch.
+    'community': ['spandrel>=0.4'],
     'deploy': ['onnx', 'onnxruntime'],
     'dev': ['pytest', 'hypothesis', 'ruff', 'scikit-image', 'build'],
 }

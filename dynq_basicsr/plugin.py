@@ -7,9 +7,11 @@ from typing import Any
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 from dynq_basicsr import cli, compat
+from dynq_basicsr.archs.hat_arch import HAT
 from dynq_basicsr.archs.idn_arch import IDN
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.rdn_arch import RDN
+from dynq_basicsr.archs.spandrel_arch import Spandrel
 from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
 from dynq_basicsr.compat import options
 from dynq_basicsr.data import checks
@@ -21,7 +23,7 @@ from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.option_checks import check_types
 from dynq_basicsr.models.quantized_model import QuantizedModel
 
-ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN, IDN)
+ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN, IDN, HAT, Spandrel)
 MODELS: tuple = (QuantizedModel, AdaBMModel, GranularDQModel)
 DATASETS: tuple = (LRCalibrationDataset,)
 METRICS: tuple = (calculate_fab, calculate_bitops)

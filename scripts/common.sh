@@ -124,7 +124,7 @@ make_environment() {
   has torchvision || install_torchvision
   echo "Installing BasicSR and dynq_basicsr (about a quarter of a minute)"
   has basicsr || install_basicsr
-  pip_install --no-build-isolation -e "$ROOT[basicsr,dev]"
+  pip_install --no-build-isolation -e "$ROOT[basicsr,community,dev]"
   (cd "$VENV" && DYNQ_BASICSR_AUTOLOAD=strict bin/python -c 'import basicsr') ||
     fail "the environment in $VENV is incomplete; delete that folder and run this again."
   echo "$stamp" >"$VENV/dynq.stamp"

@@ -9,6 +9,7 @@ from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
+from dynq_basicsr.archs.padding import SizeRequirement
 from dynq_basicsr.backbones.profiles import PROFILES
 from dynq_basicsr.errors import DynqError, check_keys, nearest
 
@@ -50,10 +51,18 @@ def network_options(options: Mapping) -> dict[str, object]:
     return with_defaults(_parameters(options['type']), options)
 
 
-def size_multiple(options: Mapping) -> int:
-    """Of what an architecture wants the sides of an image to be multiples, in pixels; 1 where no profile says."""
+def size_requirement(net: nn.Module, options: Mapping) -> SizeRequirement:
+    """What sides of images a bare network takes: its own word (``net.sizes``), its profile's, or any.
+
+    Args:
+        net: The network.
+        options: Those that it was built from, ``type`` included.
+    """
+    own = getattr(net, 'sizes', None)
+    if isinstance(own, SizeRequirement):
+        return own
     profile = PROFILES.get(options['type'].removesuffix('_basicsr'))
-    return profile.multiple(network_options(options).__getitem__) if profile else 1
+    return SizeRequirement(profile.multiple(network_options(options).__getitem__)) if profile else SizeRequirement()
 
 
 def build_backbone(options: Mapping) -> nn.Module:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dynq_basicsr.archs.arch_options import size_multiple
+from dynq_basicsr.archs.arch_options import size_requirement
 from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.options import QuantizationOptions
 from dynq_basicsr.quantization.selection import end_layers, generic_layers, select_layers
 
@@ -52,12 +53,12 @@ def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions)
     """
     if not options.enabled:
         return LayerPlan('quantization is off')
-    profile = PROFILES.get(backbone['type'].removesuffix('_basicsr'))
+    profile = _find_profile(net, foreign=backbone['type'] == 'Spandrel')
     full = options.scope == 'full'
     if profile and not options.layers:
-        layers, rule = _by_profile(net, profile, full), f'profile of {backbone["type"]}'
+        layers, rule = _by_profile(net, profile, full), f'profile of {type(net).__name__}'
     else:
-        in_channels = backbone.get('num_in_ch', backbone.get('in_chans', 3))
+        in_channels = getattr(net, 'input_channels', backbone.get('num_in_ch', backbone.get('in_chans', 3)))
         if options.layers:
             names, rule = select_layers(net, options.layers), 'patterns of the option file'
         else:
@@ -65,11 +66,26 @@ def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions)
             rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
         layers = {'adaptive': names, 'features': names}
         if full:
-            layers['ends'] = end_layers(net, in_channels, names, size_multiple(backbone))
+            layers['ends'] = end_layers(net, in_channels, names, size_requirement(net, backbone).multiple)
             rule += '; ends: every other convolution at the input resolution or above'
     dropped = set(select_layers(net, options.exclude))
     kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
     return LayerPlan(rule, **kept)
+
+
+def _find_profile(net: nn.Module, foreign: bool) -> BackboneProfile | None:
+    """The profile of a network's class.
+
+    A foreign class may have an architecture's name and other names for its layers (spandrel's RCAN, RRDBNet): the
+    profile is not meant for it then.
+    """
+    profile = PROFILES.get(type(net).__name__)
+    if profile and foreign:
+        try:
+            select_layers(net, profile.body)
+        except DynqError:
+            return None
+    return profile
 
 
 def _by_profile(net: nn.Module, profile: BackboneProfile, full: bool) -> dict[str, list[str]]:

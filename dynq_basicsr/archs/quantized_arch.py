@@ -10,7 +10,7 @@ import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_multiple
+from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_requirement
 from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.errors import DynqError
@@ -35,7 +35,7 @@ class QuantizedSR(nn.Module):
     Attributes:
         plan: Which layers are adaptive, static, ends.
         description: The three sections as they take effect, as plain values; checkpoints carry it.
-        size_multiple: Of what the backbone wants image sides to be multiples; ``forward`` pads to it.
+        sizes: What image sizes the backbone takes; ``forward`` pads to them.
 
     Raises:
         DynqError: If the architecture is not registered, or an option or pattern is wrong.
@@ -46,7 +46,7 @@ class QuantizedSR(nn.Module):
         self.context = BitContext()
         self.backbone = build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
-        self.size_multiple = size_multiple(backbone)
+        self.sizes = size_requirement(self.backbone, backbone)
         self.plan = plan_layers(self.backbone, backbone, self.quantization)
         head = self._watch_shallow_feature()
         body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, head.out_channels)
@@ -120,14 +120,14 @@ class QuantizedSR(nn.Module):
             DynqError: If the network was never calibrated.
         """
         if not self.context.quantizing:
-            return run_padded(self.backbone, x, self.size_multiple)
+            return run_padded(self.backbone, x, self.sizes)
         if not self.calibrated:
             raise DynqError(
                 'The quantized network was never calibrated; train it with an option file of AdaBMModel or '
                 'GranularDQModel, or load a calibrated checkpoint with path.pretrain_network_g.'
             )
         with self.context.deciding(self.policy.decide(x, lambda: self.context.shallow)):
-            return run_padded(self.backbone, x, self.size_multiple)
+            return run_padded(self.backbone, x, self.sizes)
 
     @contextmanager
     def floating(self) -> Iterator[None]:

@@ -23,13 +23,16 @@ from dynq_basicsr.quantization.ranges import ActivationRange, StepTable, WeightR
 _SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
 
 
-def read_checkpoint(path: str | Path, param_key: str | None = 'params') -> tuple[dict[str, Tensor], dict]:
+def read_checkpoint(
+    path: str | Path, param_key: str | None = 'params', option: str = 'path.pretrain_network_g'
+) -> tuple[dict[str, Tensor], dict]:
     """Read a state dict onto the CPU, executing nothing that the file holds.
 
     Args:
         path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
         param_key: Section to prefer, as BasicSR's ``path.param_key_g``; another known section, or the file itself, is
             taken where it is missing.
+        option: What named the file, for the error.
 
     Returns:
         The state dict, and the description that checkpoints of quantized networks carry (else empty).
@@ -39,7 +42,7 @@ def read_checkpoint(path: str | Path, param_key: str | None = 'params') -> tuple
     """
     path = Path(path)
     if not path.is_file():
-        raise DynqError(f'{path}: no such checkpoint; check path.pretrain_network_g.')
+        raise DynqError(f'{path}: no such checkpoint; check {option}.')
     try:
         if path.suffix == '.safetensors':
             content = load_file(path, device='cpu')
@@ -84,7 +87,7 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
     if is_quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
     if is_quantized and description:
-        _check_description(path, _with_defaults(path, description), net.description)
+        _check_description(path, _comparable(_with_defaults(path, description)), _comparable(net.description))
     target = net.backbone if wrapped and not is_quantized else net
     own = target.state_dict()
     if not is_quantized:
@@ -128,6 +131,14 @@ def _with_defaults(path: str | Path, description: Mapping) -> dict[str, object]:
     except DynqError as error:
         raise DynqError(f'{path}: describes a network that this version cannot make ({error}); update it.') from error
     return {**description, 'quantization': quantization}
+
+
+def _comparable(description: Mapping) -> dict[str, object]:
+    """A description without what may differ: where a recognised network's float weights once were."""
+    backbone = description.get('backbone')
+    if not isinstance(backbone, Mapping) or backbone.get('type') != 'Spandrel':
+        return dict(description)
+    return {**description, 'backbone': {key: value for key, value in backbone.items() if key != 'path'}}
 
 
 def _check_description(path: str | Path, saved: Mapping, current: Mapping, section: str = 'network_g') -> None:

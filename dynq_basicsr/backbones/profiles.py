@@ -1,4 +1,4 @@
-"""One profile per architecture: what the wrapper must know of a backbone, as data."""
+"""One profile per architecture, by the name of its class: what the wrapper must know of a backbone, as data."""
 
 from __future__ import annotations
 
@@ -73,6 +73,19 @@ PROFILES: dict[str, BackboneProfile] = {
         ends=(r're:conv_first|conv_before_upsample|upsample|conv_up\d|conv_hr|conv_last',),
         full=(r're:layers\.\d+\.conv', 'conv_after_body'),
         multiple=lambda option: option('window_size'),
+    ),
+    # Likewise, with the MLPs of the overlapping cross-attention.
+    'HAT': BackboneProfile(
+        body=(r're:layers\.\d+\.residual_group\.(blocks\.\d+|overlap_attn)\.mlp\.fc[12]',),
+        ends=(r're:conv_first|conv_before_upsample|upsample|conv_last',),
+        full=(r're:layers\.\d+\.conv', 'conv_after_body'),
+        multiple=lambda option: option('window_size'),
+    ),
+    # Likewise; the depthwise convolution between the two layers stays float.
+    'DAT': BackboneProfile(
+        body=(r're:layers\.\d+\.blocks\.\d+\.ffn\.fc[12]',),
+        ends=(r're:conv_first|conv_before_upsample|upsample|conv_last',),
+        full=(r're:layers\.\d+\.conv', 'conv_after_body'),
     ),
     'SRVGGNetCompact': BackboneProfile(body=(r're:body\.\d+',)),
 }

@@ -72,7 +72,8 @@ class AdaBMModel(QuantizedModel):
             raise DynqError(
                 'AdaBMModel: network_g must be of type QuantizedSR, with weights or activations below 32 bits.'
             )
-        if not self.opt['path'].get('pretrain_network_g'):
+        has_weights = self.opt['network_g']['backbone']['type'] == 'Spandrel'
+        if not has_weights and not self.opt['path'].get('pretrain_network_g'):
             raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
         net.eval().requires_grad_(False)
         self.taps = FeatureTaps(net.backbone, feature_taps(net.plan.features))

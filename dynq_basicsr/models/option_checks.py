@@ -9,6 +9,8 @@ from pathlib import Path
 from basicsr.utils.registry import DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
 from dynq_basicsr.archs.arch_options import check_network
+from dynq_basicsr.archs.community import import_spandrel
+from dynq_basicsr.archs.spandrel_arch import check_spandrel
 from dynq_basicsr.errors import DynqError, check_keys, check_number, nearest
 from dynq_basicsr.quantization.options import QuantizationOptions
 
@@ -72,9 +74,9 @@ def check_options(opt: Mapping) -> None:
     check_sections(opt)
     if not isinstance(opt.get('network_g'), Mapping):
         raise DynqError('network_g: missing; give the architecture as {type: ..., its options}.')
-    check_network('network_g', opt['network_g'])
+    _check_network('network_g', opt['network_g'], opt.get('scale'))
     if opt['network_g']['type'] == 'QuantizedSR':
-        check_network('network_g.backbone', opt['network_g']['backbone'])
+        _check_network('network_g.backbone', opt['network_g']['backbone'], opt.get('scale'))
         QuantizationOptions.from_dict(opt['network_g'].get('quantization'))
     for section, key in (('logger', 'print_freq'), ('logger', 'save_checkpoint_freq'), ('val', 'val_freq')):
         check_number(f'{section}.{key}', (opt.get(section) or {}).get(key, 1), 1, whole=True)
@@ -87,6 +89,14 @@ def check_options(opt: Mapping) -> None:
     checkpoint = opt['path'].get('pretrain_network_g')
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise DynqError(f'path.pretrain_network_g: no checkpoint at {str(checkpoint)!r}; correct the path.')
+
+
+def _check_network(section: str, options: Mapping, scale: int | None) -> None:
+    check_network(section, options)
+    if options['type'] == 'HAT':
+        import_spandrel()
+    elif options['type'] == 'Spandrel':
+        check_spandrel(section, options, scale)
 
 
 def _check_registered(section: str, kind: object, registry: Registry) -> None:

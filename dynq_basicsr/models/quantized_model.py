@@ -15,8 +15,8 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dynq_basicsr.archs.arch_options import size_multiple
-from dynq_basicsr.archs.padding import run_padded
+from dynq_basicsr.archs.arch_options import size_requirement
+from dynq_basicsr.archs.padding import SizeRequirement, run_padded
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
@@ -69,8 +69,9 @@ class QuantizedModel(SRModel):
             keep_freed_memory()
         self.tiling = TilingOptions.from_val(opt.get('val') or {})
         self._cost = None
-        self._multiple = size_multiple(opt['network_g'])
         super().__init__(opt)
+        wrapped = isinstance(self.network, QuantizedSR)
+        self._sizes = SizeRequirement() if wrapped else size_requirement(self.network, opt['network_g'])
         self.net_g.to(memory_format=torch.channels_last)
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
         self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
@@ -149,7 +150,7 @@ class QuantizedModel(SRModel):
     def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
         """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
         with Products():
-            result = run_padded(net, patches, self._multiple)
+            result = run_padded(net, patches, self._sizes)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
         return result

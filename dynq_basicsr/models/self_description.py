@@ -41,5 +41,8 @@ def complete_network(opt: dict) -> None:
             f'{path}: describes its network by {", ".join(description)} instead of {", ".join(sorted(_PARTS))}; it was '
             'made by another version, so give these three in network_g.'
         )
+    if description['backbone'].get('type') == 'Spandrel':
+        # recognised from the checkpoint itself, wherever the float weights are now
+        description = {**description, 'backbone': {'type': 'Spandrel', 'path': str(path)}}
     given = {key: value for key, value in network.items() if value is not None}
     opt['network_g'] = {**description, **given}

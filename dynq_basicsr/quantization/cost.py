@@ -66,8 +66,8 @@ def measure_cost(net: nn.Module, in_channels: int = 3) -> NetworkCost:
 
 
 def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
-    multiple = getattr(net, 'size_multiple', 1)
-    size = -(-PROBE_SIZE // multiple) * multiple
+    sizes = getattr(net, 'sizes', None)
+    size = sizes.padded(PROBE_SIZE) if sizes else PROBE_SIZE
     pixels = size**2
     layers = {module: module.name for module in net.modules() if isinstance(module, QuantLayer)}
     layer_macs = dict.fromkeys(layers.values(), 0.0)

@@ -1,5 +1,6 @@
 """Small networks of every architecture that has a profile."""
 
+from importlib.util import find_spec
 
 import basicsr  # noqa: F401  (fills the registries)
 import pytest
@@ -24,8 +25,12 @@ BACKBONES = {
     'RRDBNet': ({**IN_OUT, 'num_feat': 8, 'num_block': 2, 'num_grow_ch': 4, 'scale': 4}, 30),
     'SwinIR': ({'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,
                 'mlp_ratio': 2, 'upsampler': 'pixelshuffledirect', 'resi_connection': '1conv'}, 8),
+    'HAT': ({'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2, 2], 'num_heads': [2, 2], 'embed_dim': 8,
+             'compress_ratio': 2, 'squeeze_factor': 2, 'mlp_ratio': 2}, 12),
     'SRVGGNetCompact': ({**IN_OUT, 'num_feat': 8, 'num_conv': 4, 'upscale': 2}, 4),
 }  # fmt: skip
+# what spandrel brings; the extra `community` may be missing
+OPTIONAL = ('HAT',)
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
 FULL = {**W4A4, 'scope': 'full'}
 
@@ -88,7 +93,10 @@ def images():
     return 0.5 + contrast * (torch.rand(4, 3, 16, 24, generator=generator) - 0.5)
 
 
-@pytest.fixture(params=list(BACKBONES))
+needs_spandrel = pytest.mark.skipif(not find_spec('spandrel'), reason='spandrel (extra community) is not installed')
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=needs_spandrel if kind in OPTIONAL else ()) for kind in BACKBONES])
 def kind(request):
     return request.param
 

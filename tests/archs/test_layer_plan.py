@@ -23,14 +23,16 @@ OUTSIDE_THE_BLOCKS = {
     'RCAN': (['conv_first', 'upsample.0', 'conv_last'], ['body.0.conv', 'body.1.conv', 'conv_after_body']),
     'RRDBNet': (['conv_first', 'conv_up1', 'conv_up2', 'conv_hr', 'conv_last'], ['conv_body']),
     'SwinIR': (['conv_first', 'upsample.0'], ['layers.0.conv', 'layers.1.conv', 'conv_after_body']),
+    'HAT': (['conv_first', 'conv_before_upsample.0', 'upsample.0', 'conv_last'],
+            ['layers.0.conv', 'layers.1.conv', 'conv_after_body']),
     'SRVGGNetCompact': (['body.0', 'body.10'], []),
-}
+}  # fmt: skip
 BLOCKS = {
     **dict.fromkeys(('EDSR', 'SRResNetBN', 'RCAN', 'RRDBNet'), ['body.0', 'body.1']),
     'MSRResNet': ['body.0', 'body.1', 'body.2'],
     'RDN': ['RDBs.0', 'RDBs.1'],
     'IDN': ['down1', 'down2', 'down3', 'down4'],
-    'SwinIR': ['layers.0', 'layers.1'],
+    **dict.fromkeys(('SwinIR', 'HAT'), ['layers.0', 'layers.1']),
     'SRVGGNetCompact': ['body.2', 'body.4', 'body.6', 'body.8'],
 }
 
@@ -50,8 +52,9 @@ def test_scope_full_leaves_attention_alone_float(kind, quantized):
         for name, m in net.backbone.named_modules()
         if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)
     ]
-    assert all('attention' in name or '.attn.' in name for name in floating)
-    assert bool(floating) == (kind in ('RCAN', 'SwinIR'))
+    attention = ('attention', '.attn.', '.overlap_attn.', '.conv_block.')
+    assert all(any(part in name for part in attention) for name in floating)
+    assert bool(floating) == (kind in ('RCAN', 'SwinIR', 'HAT'))
 
 
 def test_only_adaptive_layers_are_numbered(kind, section, quantized):

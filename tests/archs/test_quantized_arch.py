@@ -122,7 +122,8 @@ def test_profiles_quantize_the_layers_they_should(kind, quantized, layer_count):
         name for name, m in modules.items() if isinstance(m, nn.Conv2d | nn.Linear) and not isinstance(m, QuantLayer)
     ]
     assert {'conv_first', 'conv_last', 'head', 'tail', 'body.0', 'SFENet1', 'conv1'} & set(floating)
-    assert not any('attention' in layer.name or 'attn' in layer.name for layer in layers)
+    names = [layer.name.replace('overlap_attn.mlp', 'mlp') for layer in layers]  # an MLP inside HAT's attention block
+    assert not any('attention' in name or 'attn' in name for name in names)
 
 
 def test_patterns_replace_the_profile():
@@ -256,12 +257,12 @@ def test_the_description_rebuilds_the_network(calibrated, images):
 
 
 def test_the_window_of_a_transformer(quantized):
-    assert quantized('SwinIR').size_multiple == 8 and quantized('EDSR').size_multiple == 1
+    assert quantized('SwinIR').sizes.multiple == 8 and quantized('EDSR').sizes.multiple == 1
 
 
 def test_the_default_window_of_a_transformer():
     backbone = {'type': 'SwinIR', 'upscale': 2, 'img_size': 14, 'depths': [2], 'num_heads': [2], 'embed_dim': 8}
-    assert QuantizedSR(backbone, W4A4).size_multiple == 7
+    assert QuantizedSR(backbone, W4A4).sizes.multiple == 7
 
 
 @pytest.mark.parametrize('backbone', [

@@ -41,7 +41,7 @@ def check_train(train: Mapping, known: Iterable[str] = TRAIN_KEYS) -> None:
     if not losses:
         raise DynqError('train.pixel_opt: missing; name a loss, as {type: L1Loss}.')
     for key in losses:
-        _check_part(f'train.{key}', train[key], dict(LOSS_REGISTRY))
+        _check_part(f'train.{key}', train[key], dict(iter(LOSS_REGISTRY)))
 
 
 def _check_part(section: str, options: object, classes: Mapping[str, type]) -> None:

@@ -10,12 +10,13 @@ import functools
 @functools.cache
 def apply() -> None:
     """Apply the repairs of BasicSR's modules; a second call does nothing."""
-    from dynq_basicsr.compat import distributed, options, resume, training
+    from dynq_basicsr.compat import distributed, interrupted_epoch, options, resume, training
 
     for repair in (
         options.option_file_runs_python_code,
         options.force_yml_runs_python_code,
         resume.resume_not_compiled_with_cuda,
+        interrupted_epoch.resumed_run_sees_other_batches,
         training.optimizer_is_not_supported,
         distributed.integer_modulo_by_zero_without_gpu,
         distributed.ddp_wants_a_cuda_device,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from basicsr.utils import check_resume
 
+from dynq_basicsr.compat import interrupted_epoch
 from dynq_basicsr.errors import DynqError
 
 
@@ -29,7 +30,7 @@ def resume_not_compiled_with_cuda() -> None:
 
 
 def load_resume_state(opt: dict) -> dict | None:
-    """Load the training state that the options ask for.
+    """Load the training state that the options ask for; the loop will go on within the epoch (``interrupted_epoch``).
 
     Args:
         opt: BasicSR's options; the paths of state and networks are written into ``opt['path']``.
@@ -52,9 +53,11 @@ def load_resume_state(opt: dict) -> dict | None:
     else:
         found = None
     if found is None:
+        interrupted_epoch.go_on_from(None)
         return None
     opt['path']['resume_state'], state = found
     check_resume(opt, state['iter'])
+    interrupted_epoch.go_on_from(state.get('loop'))
     return state
 
 

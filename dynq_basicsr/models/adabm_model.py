@@ -43,8 +43,13 @@ class AdaBMModel(QuantizedModel):
     """
 
     @classmethod
+    def check_train(cls, train: dict) -> None:
+        """Refuse a ``train`` section that cannot work; here it is AdaBM's."""
+        AdaBMOptions.from_dict(train)
+
+    @classmethod
     def check_options(cls, opt: dict) -> None:
-        """Refuse an option file that cannot work; ``train`` is AdaBM's."""
+        """Refuse an option file that cannot work; patch sizes and data set must agree."""
         super().check_options(opt)
         if not opt['is_train']:
             return
@@ -242,7 +247,7 @@ class AdaBMModel(QuantizedModel):
             get_root_logger().info('Calibration is not finished yet, so there is nothing to save.')
             return
         super().save(epoch, current_iter)
-        if current_iter == -1 and self.seconds:
+        if current_iter == -1 and self.seconds and self.opt['rank'] == 0:
             report = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
             get_root_logger().info(f'Seconds a stage: {report}')
             (Path(self.opt['path']['experiments_root']) / 'adabm_timing.json').write_text(json.dumps(report) + '\n')

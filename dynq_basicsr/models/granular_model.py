@@ -16,6 +16,7 @@ from dynq_basicsr.models.granular_options import GranularOptions
 from dynq_basicsr.models.precision import products_in
 from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
+from dynq_basicsr.models.train_checks import TRAIN_KEYS, check_train
 from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
@@ -35,14 +36,11 @@ class GranularDQModel(QuantizedModel):
         DynqError: If an option is wrong or a value stops being finite.
     """
 
-    own_train_keys = tuple(GranularOptions.names())
-
     @classmethod
-    def check_options(cls, opt: dict) -> None:
-        """Refuse an option file that cannot work."""
-        super().check_options(opt)
-        if opt['is_train']:
-            GranularOptions.from_dict(opt.get('train') or {})
+    def check_train(cls, train: dict) -> None:
+        """Refuse a ``train`` section that cannot work: BasicSR's, and ``GranularOptions``."""
+        check_train(train, (*TRAIN_KEYS, *GranularOptions.names()))
+        GranularOptions.from_dict(train)
 
     def __init__(self, opt: dict) -> None:
         self.recipe = GranularOptions.from_dict(opt['train']) if opt['is_train'] else None

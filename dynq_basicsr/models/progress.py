@@ -6,12 +6,13 @@ import sys
 from contextlib import ExitStack
 
 from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 
 class TrainingBar:
-    """Shows stage, figures and the time left while a training loop runs.
+    """Shows stage, figures and the time left while a training loop runs; of several processes, the first shows them.
 
     Args:
         total: Iterations in all.
@@ -21,7 +22,7 @@ class TrainingBar:
     def __init__(self, total: int, done: int = 0) -> None:
         self._stack = ExitStack()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and get_dist_info()[0] == 0:
             self._stack.enter_context(logging_redirect_tqdm(loggers=[get_root_logger()]))
             self._bar = self._stack.enter_context(tqdm(total=total, initial=done, unit='it', dynamic_ncols=True))
 

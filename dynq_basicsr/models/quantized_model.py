@@ -11,7 +11,7 @@ import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
 from basicsr.utils import get_root_logger, imwrite, tensor2img
-from basicsr.utils.dist_util import master_only
+from basicsr.utils.dist_util import get_dist_info, master_only
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -19,14 +19,17 @@ from dynq_basicsr.archs.arch_options import size_requirement
 from dynq_basicsr.archs.padding import SizeRequirement, run_padded
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.compat.interrupted_epoch import position, randomness_kept
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.allocator import keep_freed_memory
+from dynq_basicsr.models.distributed import broadcast_module, gather, gather_shares, share_of
 from dynq_basicsr.models.option_checks import check_options, check_sections
 from dynq_basicsr.models.precision import Products
 from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
+from dynq_basicsr.models.train_checks import check_train
 from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.bitmaps import save_bit_map
@@ -47,7 +50,10 @@ def to_image(image: Tensor) -> np.ndarray:
 
 
 class QuantizedModel(SRModel):
-    """Loads, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
+    """Loads, trains, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
+
+    Training is BasicSR's: losses against the ground truth, its optimizer, scheduler and EMA. A resumed run equals one
+    that was not interrupted, bit for bit on one CPU process (see ``interrupted_epoch``).
 
     ``network_g: {type: QuantizedSR}`` alone suffices where ``path.pretrain_network_g`` is a quantized checkpoint.
     Further options of the ``val`` section: ``patch_size``, ``patch_step``, ``patch_batch``, ``patch_merge`` (see
@@ -69,10 +75,13 @@ class QuantizedModel(SRModel):
             keep_freed_memory()
         self.tiling = TilingOptions.from_val(opt.get('val') or {})
         self._cost = None
+        self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
         super().__init__(opt)
         wrapped = isinstance(self.network, QuantizedSR)
         self._sizes = SizeRequirement() if wrapped else size_requirement(self.network, opt['network_g'])
         self.net_g.to(memory_format=torch.channels_last)
+        if hasattr(self, 'net_g_ema'):
+            self.net_g_ema.to(memory_format=torch.channels_last)
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
         self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
 
@@ -89,11 +98,27 @@ class QuantizedModel(SRModel):
         complete_network(opt)
         check_options(opt)
         TilingOptions.from_val(opt.get('val') or {})
+        if opt['is_train']:
+            cls.check_train(opt.get('train') or {})
+
+    @classmethod
+    def check_train(cls, train: dict) -> None:
+        """Refuse a ``train`` section that cannot work; here it is BasicSR's.
+
+        Raises:
+            DynqError: Names the key and the way out.
+        """
+        check_train(train)
 
     @property
     def network(self) -> nn.Module:
         """The bare network, without a parallel wrapper."""
         return self.get_bare_model(self.net_g)
+
+    @property
+    def _evaluated(self) -> nn.Module:
+        """The network that is evaluated: the averaged one where there is one."""
+        return self.net_g_ema if hasattr(self, 'net_g_ema') else self.network
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
@@ -122,23 +147,67 @@ class QuantizedModel(SRModel):
             content['description'] = self.network.description
         save_atomically(content, Path(self.opt['path']['models']) / f'{net_label}_{label}.pth')
 
+    @torch.no_grad()
+    def model_ema(self, decay: float = 0.999) -> None:
+        """Average the parameters, as BasicSR does, and copy the buffers: statistics, thresholds, flags."""
+        super().model_ema(decay)
+        buffers = dict(self.network.named_buffers())
+        for name, buffer in self.net_g_ema.named_buffers():
+            buffer.copy_(buffers[name])
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        """One iteration of BasicSR's training.
+
+        Raises:
+            DynqError: If there is no ground truth, or a loss is not finite.
+        """
+        if not hasattr(self, 'gt'):
+            raise DynqError('datasets.train: training needs ground truth; use a data set of pairs.')
+        super().optimize_parameters(current_iter)
+        self.check_losses(current_iter)
+
+    def check_losses(self, current_iter: int) -> None:
+        """Stop where a loss of ``self.log_dict`` is NaN or infinite, before anything is saved.
+
+        Raises:
+            DynqError: Names the loss and the iteration.
+        """
+        for name, value in self.log_dict.items():
+            if not math.isfinite(value):
+                raise DynqError(
+                    f'The loss {name} became {value} in iteration {current_iter}; training stops and the last saved '
+                    'checkpoint stays. Lower the learning rate in train.optim_g.lr.'
+                )
+
     def training_memory(self) -> dict[str, object]:
         """What a training state holds beside BasicSR's own: plain values, for ``resume_training``."""
         return {}
 
-    @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        """Save what resuming needs, atomically."""
+        """Save what resuming needs, atomically; every rank must call it, rank 0 writes."""
         if current_iter == -1:
+            return
+        self._saved = epoch, current_iter
+        loop = gather(position())
+        if get_dist_info()[0] != 0:
             return
         state = {
             'epoch': epoch,
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'best_metric_results': getattr(self, 'best_metric_results', {}),
+            'loop': None if None in loop else loop,
             **self.training_memory(),
         }
         save_atomically(state, Path(self.opt['path']['training_states']) / f'{current_iter}.state')
+
+    def resume_training(self, resume_state: dict) -> None:
+        """Go on with the optimizers, schedulers and best metrics of an interrupted run."""
+        super().resume_training(resume_state)
+        metrics = ((self.opt.get('val') or {}).get('metrics') or {}).keys()
+        best = resume_state.get('best_metric_results', {})
+        self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
 
     def feed_data(self, data: dict) -> None:
         """Take a batch; nothing is kept from the batch before, so that two large images are never held at once."""
@@ -158,7 +227,7 @@ class QuantizedModel(SRModel):
     @torch.no_grad()
     def test(self) -> None:
         """Super-resolve ``self.lq`` into ``self.output``, patch by patch; ``self.usage`` tells the bits."""
-        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.network
+        net = self._evaluated
         training = net.training
         net.eval()
         if self._cost is None:
@@ -177,54 +246,72 @@ class QuantizedModel(SRModel):
             self.output = run_tiled(self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: None)
         net.train(training)
 
-    def nondist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
-        """Evaluate a data set: metrics as in BasicSR, records, and pictures if asked for."""
+    def dist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
+        """Evaluate a data set: metrics as in BasicSR, records, and pictures if asked for.
+
+        Ranks share the images out among themselves; all of them know the metrics in the end, and rank 0 records them.
+        Random generators stay as they are, so that a training goes on as if nothing had been evaluated.
+        """
         dataset = dataloader.dataset.opt['name']
         metrics = self.opt['val'].get('metrics') or {}
-        rows = []
         if metrics and self.is_train:
             self._initialize_best_metric_results(dataset)
-        for data in tqdm(dataloader, desc=dataset, unit='image', disable=None, leave=False):
-            name = Path(data['lq_path'][0]).stem
-            self.feed_data(data)
-            start = time.perf_counter()
-            try:
-                self.test()
-            except DynqError as error:
-                raise DynqError(f'{data["lq_path"][0]}: {error}') from error
-            seconds = time.perf_counter() - start
-            visuals = self.get_current_visuals()
-            arrays = {'img': to_image(visuals['result']), 'usage': self.usage}
-            if 'gt' in visuals:
-                arrays['img2'] = to_image(visuals['gt'])
-                if arrays['img2'].shape[:2] != arrays['img'].shape[:2]:
-                    raise DynqError(
-                        f'{data["lq_path"][0]}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
-                        f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
-                    )
-            row = {'image': name, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
-            undefined = [key for key in metrics if math.isnan(row[key])]
-            if undefined:
-                raise DynqError(
-                    f'{data["lq_path"][0]}: {undefined[0]} is not a number; the image is too small for it or for its '
-                    'crop_border.'
-                )
-            rows.append(row | {'seconds': round(seconds, 4)})
-            self._save_pictures(dataset, name, current_iter, save_img, arrays['img'], visuals['lq'])
+        broadcast_module(self._evaluated)  # statistics of batch norm, for one, are each rank's own until now
+        with randomness_kept():
+            rows = gather_shares(lambda: self._evaluate(dataloader, current_iter, save_img))
         if not rows:
             raise DynqError(f'{dataset}: the data set holds no images; check its dataroot_lq.')
         self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
         if self.is_train:  # a test run has no best iteration
             for key, value in self.metric_results.items():
                 self._update_best_metric_result(dataset, key, value, current_iter)
+            if self._saved and self._saved[1] == current_iter:  # BasicSR saves first, so that state lacks these bests
+                self.save_training_state(*self._saved)
         rows.sort(key=lambda row: row['image'])
         if metrics:
             self._log_validation_metric_values(current_iter, dataset, tb_logger)
-        if self.records:
+        if self.records and get_dist_info()[0] == 0:
             self.records.add(dataset, dict(self.metric_results), rows)
             get_root_logger().info(
                 f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.'
             )
+
+    nondist_validation = dist_validation
+
+    def _evaluate(self, dataloader, current_iter: int | str, save_img: bool) -> list[dict[str, object]]:
+        """This rank's share of a data set: one row of ``per_image.csv`` an image."""
+        dataset, own = dataloader.dataset.opt['name'], share_of(dataloader)
+        quiet = None if get_dist_info()[0] == 0 else True
+        bar = tqdm(own, desc=dataset, unit='image', disable=quiet, leave=False)
+        return [self._evaluate_image(dataset, data, current_iter, save_img) for data in bar]
+
+    def _evaluate_image(self, dataset: str, data: dict, current_iter: int | str, save_img: bool) -> dict[str, object]:
+        """Metrics and seconds of one image; saves its pictures."""
+        file, metrics = data['lq_path'][0], self.opt['val'].get('metrics') or {}
+        self.feed_data(data)
+        start = time.perf_counter()
+        try:
+            self.test()
+        except DynqError as error:
+            raise DynqError(f'{file}: {error}') from error
+        seconds = time.perf_counter() - start
+        visuals = self.get_current_visuals()
+        arrays = {'img': to_image(visuals['result']), 'usage': self.usage}
+        if 'gt' in visuals:
+            arrays['img2'] = to_image(visuals['gt'])
+            if arrays['img2'].shape[:2] != arrays['img'].shape[:2]:
+                raise DynqError(
+                    f'{file}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
+                    f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
+                )
+        row = {'image': Path(file).stem, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
+        undefined = [key for key in metrics if math.isnan(row[key])]
+        if undefined:
+            raise DynqError(
+                f'{file}: {undefined[0]} is not a number; the image is too small for it or for its crop_border.'
+            )
+        self._save_pictures(dataset, row['image'], current_iter, save_img, arrays['img'], visuals['lq'])
+        return row | {'seconds': round(seconds, 4)}
 
     def _save_pictures(
         self, dataset: str, name: str, current_iter: int | str, save_img: bool, result: np.ndarray, lq: Tensor

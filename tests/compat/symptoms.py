@@ -83,6 +83,21 @@ def resume_named() -> int:
     return basicsr.train.load_resume_state(opt)['iter']
 
 
+def interrupted_epoch() -> list:
+    """Batches of an epoch that was interrupted after two of four."""
+    loader = torch.utils.data.DataLoader(torch.arange(4), batch_size=1)
+    first = basicsr.train.CPUPrefetcher(loader)
+    first.reset()
+    for _ in range(2):
+        first.next()
+    if 'dynq_basicsr.compat.interrupted_epoch' in sys.modules:
+        from dynq_basicsr.compat import interrupted_epoch as repair
+        repair.go_on_from([repair.position()])
+    second = basicsr.train.CPUPrefetcher(loader)
+    second.reset()
+    return [int(batch) for batch in iter(second.next, None)]
+
+
 def optimizer() -> str:
     weight = torch.nn.Parameter(torch.zeros(1))
     return type(BaseModel.get_optimizer(None, 'AdamW', [{'params': [weight]}], lr=0.1)).__name__
@@ -108,8 +123,8 @@ def outcome(symptom) -> object:
         return f'{type(error).__name__}: {error}'
 
 
-SYMPTOMS = (python_tag, no_dot, force_yml_code, force_yml_values, local_rank, resume, resume_named, optimizer, launcher,
-            ddp)
+SYMPTOMS = (python_tag, no_dot, force_yml_code, force_yml_values, local_rank, resume, resume_named, interrupted_epoch,
+            optimizer, launcher, ddp)
 
 
 def provoke() -> dict:

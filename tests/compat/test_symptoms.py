@@ -86,6 +86,10 @@ def test_resume_not_compiled_with_cuda(before, after):
     assert 'AssertionError' in before['resume_named'] and after['resume_named'] == 10
 
 
+def test_resumed_run_sees_other_batches(before, after):
+    assert before['interrupted_epoch'] == [0, 1, 2, 3] and after['interrupted_epoch'] == [2, 3]
+
+
 def test_optimizer_is_not_supported(before, after):
     assert before['optimizer'].startswith('NotImplementedError') and after['optimizer'] == 'AdamW'
 

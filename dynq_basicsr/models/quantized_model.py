@@ -79,7 +79,6 @@ class QuantizedModel(SRModel):
         super().__init__(opt)
         wrapped = isinstance(self.network, QuantizedSR)
         self._sizes = SizeRequirement() if wrapped else size_requirement(self.network, opt['network_g'])
-        self.net_g.to(memory_format=torch.channels_last)
         if hasattr(self, 'net_g_ema'):
             self.net_g_ema.to(memory_format=torch.channels_last)
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
@@ -109,6 +108,10 @@ class QuantizedModel(SRModel):
             DynqError: Names the key and the way out.
         """
         check_train(train)
+
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        """Move the network and wrap it where needed; its layout comes first, since the wrapper lays out gradients."""
+        return super().model_to_device(net.to(memory_format=torch.channels_last))
 
     @property
     def network(self) -> nn.Module:

@@ -105,7 +105,7 @@ def measure(
     import torch
     from basicsr.metrics import calculate_psnr, calculate_ssim
 
-    from dynq_basicsr.models.quantized_model import to_image
+    from dynq_basicsr.models.patchwise_model import to_image
     from dynq_basicsr.report.one_image import as_batch, load_model, read_lr_image
 
     torch.set_num_threads(threads)

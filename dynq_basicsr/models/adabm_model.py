@@ -197,10 +197,7 @@ class AdaBMModel(QuantizedModel):
             target, theirs = self.teacher(net, self.lq, self.names)
             with self.network.tracing() as trace, self.taps.reading() as ours:
                 output = net(self.lq)
-        layer_bits = torch.stack(
-            [torch.as_tensor(one, dtype=output.dtype, device=self.device).mean() for one in trace.bits.values()]
-        )
-        bits = layer_bits.mean()
+        bits = trace.mean().to(self.device)
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
         losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](ours, theirs)
         if stage in ('mapping', JOINT) and self.network.policy.learned():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from basicsr.utils import get_root_logger
 from torch import nn
 
@@ -59,10 +58,15 @@ class GranularDQModel(QuantizedModel):
             self.net_g_ema.load_state_dict(self.network.state_dict())
         self._set_mode()
 
+    @property
+    def _entropy_policy(self) -> GranularityEntropyPolicy | None:
+        """The policy, where it hands out bits by entropy."""
+        policy = self.network.policy
+        return policy if isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits else None
+
     def _calibrate(self) -> None:
         net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
-        policy = net.policy
-        if isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits:
+        if policy := self._entropy_policy:
             cache = Path(self.opt['path']['experiments_root']).parent / 'entropies'
             policy.set_distribution(survey_entropies(dataset, self.recipe.entropy_patches, cache, seed))
         net.eval()
@@ -105,8 +109,7 @@ class GranularDQModel(QuantizedModel):
         """One iteration of BasicSR's training, the network quantized."""
         if self.bar is None:
             self.bar = TrainingBar(self.opt['train']['total_iter'], current_iter - 1)
-        policy = self.network.policy
-        if isinstance(policy, GranularityEntropyPolicy):
+        if policy := self._entropy_policy:
             policy.adapting = current_iter <= self.recipe.adapt_iter
         try:
             with products_in(self.recipe.precision, self.device), self.network.tracing() as trace:
@@ -114,22 +117,15 @@ class GranularDQModel(QuantizedModel):
         except BaseException:
             self.bar.close()
             raise
-        layers = [torch.as_tensor(bits, dtype=torch.float32).detach().mean() for bits in trace.bits.values()]
-        if layers:
-            self.log_dict['bits'] = float(torch.stack(layers).mean())
+        if trace.bits:
+            self.log_dict['bits'] = trace.mean().item()
         self.bar.update('training', self.log_dict)
-
-    def test(self) -> None:
-        """As ``QuantizedModel.test``; training goes on in the mode that it was in."""
-        super().test()
-        if self.is_train:
-            self._set_mode()
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save network and state; at the end, say what became of the thresholds."""
         super().save(epoch, current_iter)
-        policy = self.network.policy
-        if current_iter == -1 and isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits:
+        policy = self._entropy_policy
+        if policy and current_iter == -1:
             pairs = zip(policy.quantiles.tolist(), policy.thresholds().tolist(), strict=True)
             text = ', '.join(f'{value:.3f} nats (quantile {quantile:.3f})' for quantile, value in pairs)
             get_root_logger().info(f'Entropy thresholds: {text}.')

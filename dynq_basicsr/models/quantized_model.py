@@ -1,64 +1,38 @@
-"""BasicSR's SRModel for quantized networks: loading, patch-wise evaluation, records, safe saving."""
+"""BasicSR's SRModel for quantized networks: checks, loading, training, safe saving."""
 
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from basicsr.metrics import calculate_metric
-from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info, master_only
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from dynq_basicsr.archs.arch_options import size_requirement
-from dynq_basicsr.archs.padding import SizeRequirement, run_padded
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
-from dynq_basicsr.compat.interrupted_epoch import position, randomness_kept
+from dynq_basicsr.compat.interrupted_epoch import position
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.allocator import keep_freed_memory
-from dynq_basicsr.models.distributed import broadcast_module, gather, gather_shares, share_of
+from dynq_basicsr.models.distributed import gather
 from dynq_basicsr.models.option_checks import check_options, check_sections
-from dynq_basicsr.models.precision import Products
-from dynq_basicsr.models.records import TestRecords
+from dynq_basicsr.models.patchwise_model import PatchwiseModel
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.self_description import complete_network
-from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
+from dynq_basicsr.models.tiling import TilingOptions
 from dynq_basicsr.models.train_checks import check_train
-from dynq_basicsr.quantization.cost import measure_cost, model_size
-from dynq_basicsr.quantization.usage import BitUsage
-from dynq_basicsr.report.bitmaps import save_bit_map
-
-STRIP = 256  # rows that are converted at once
+from dynq_basicsr.quantization.cost import model_size
 
 
-def to_image(image: Tensor) -> np.ndarray:
-    """BasicSR's ``tensor2img``, strip by strip: its five float copies would be the largest part of a 4K evaluation.
-
-    Args:
-        image: (1, C, H, W) in [0, 1], RGB or grey.
-
-    Returns:
-        (H, W, 3) BGR or (H, W) grey, uint8.
-    """
-    return np.concatenate([tensor2img([strip]) for strip in image.split(STRIP, dim=-2)])
-
-
-class QuantizedModel(SRModel):
+class QuantizedModel(PatchwiseModel):
     """Loads, trains, evaluates and saves ``QuantizedSR`` networks, and float ones for comparison.
 
     Training is BasicSR's: losses against the ground truth, its optimizer, scheduler and EMA. A resumed run equals one
     that was not interrupted, bit for bit on one CPU process (see ``interrupted_epoch``).
 
     ``network_g: {type: QuantizedSR}`` alone suffices where ``path.pretrain_network_g`` is a quantized checkpoint.
-    Further options of the ``val`` section: ``patch_size``, ``patch_step``, ``patch_batch``, ``patch_merge`` (see
-    ``TilingOptions``; whole images with ``patch_size: ~``) and ``bit_maps`` (a picture of the bits beside each result).
-    Test runs write ``metrics.json`` and ``per_image.csv`` into their results folder.
+    Evaluation is that of ``PatchwiseModel``.
 
     Args:
         opt: BasicSR's options.
@@ -73,16 +47,11 @@ class QuantizedModel(SRModel):
             raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
         if opt['num_gpu'] == 0:
             keep_freed_memory()
-        self.tiling = TilingOptions.from_val(opt.get('val') or {})
-        self._cost = None
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
         super().__init__(opt)
-        wrapped = isinstance(self.network, QuantizedSR)
-        self._sizes = SizeRequirement() if wrapped else size_requirement(self.network, opt['network_g'])
         if hasattr(self, 'net_g_ema'):
             self.net_g_ema.to(memory_format=torch.channels_last)
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
-        self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
 
     @classmethod
     def check_options(cls, opt: dict) -> None:
@@ -112,16 +81,6 @@ class QuantizedModel(SRModel):
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move the network and wrap it where needed; its layout comes first, since the wrapper lays out gradients."""
         return super().model_to_device(net.to(memory_format=torch.channels_last))
-
-    @property
-    def network(self) -> nn.Module:
-        """The bare network, without a parallel wrapper."""
-        return self.get_bare_model(self.net_g)
-
-    @property
-    def _evaluated(self) -> nn.Module:
-        """The network that is evaluated: the averaged one where there is one."""
-        return self.net_g_ema if hasattr(self, 'net_g_ema') else self.network
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'
@@ -212,126 +171,8 @@ class QuantizedModel(SRModel):
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
 
-    def feed_data(self, data: dict) -> None:
-        """Take a batch; nothing is kept from the batch before, so that two large images are never held at once."""
-        for name in ('gt', 'output'):
-            self.__dict__.pop(name, None)
-        super().feed_data(data)
-        self.lq = self.lq.contiguous(memory_format=torch.channels_last)
-
-    def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
-        """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
-        with Products():
-            result = run_padded(net, patches, self._sizes)
-        if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
-            raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
-        return result
-
-    @torch.no_grad()
-    def test(self) -> None:
-        """Super-resolve ``self.lq`` into ``self.output``, patch by patch; ``self.usage`` tells the bits."""
-        net = self._evaluated
-        training = net.training
-        net.eval()
-        if self._cost is None:
-            self._cost = measure_cost(net, self.lq.shape[1])
-        height, width = self.lq.shape[-2:]
-        self.usage = BitUsage(self._cost, tile_boxes(height, width, self.tiling), height, width)
-        if isinstance(net, QuantizedSR):
-            with net.tracing() as trace:
-                self.output = run_tiled(
-                    self.lq,
-                    self.tiling,
-                    lambda patches: self._run(net, patches),
-                    lambda batch: self.usage.add(batch, trace),
-                )
-        else:
-            self.output = run_tiled(self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: None)
-        net.train(training)
-
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
-        """Evaluate a data set: metrics as in BasicSR, records, and pictures if asked for.
-
-        Ranks share the images out among themselves; all of them know the metrics in the end, and rank 0 records them.
-        Random generators stay as they are, so that a training goes on as if nothing had been evaluated.
-        """
-        dataset = dataloader.dataset.opt['name']
-        metrics = self.opt['val'].get('metrics') or {}
-        if metrics and self.is_train:
-            self._initialize_best_metric_results(dataset)
-        broadcast_module(self._evaluated)  # statistics of batch norm, for one, are each rank's own until now
-        with randomness_kept():
-            rows = gather_shares(lambda: self._evaluate(dataloader, current_iter, save_img))
-        if not rows:
-            raise DynqError(f'{dataset}: the data set holds no images; check its dataroot_lq.')
-        self.metric_results = {key: sum(row[key] for row in rows) / len(rows) for key in metrics}
-        if self.is_train:  # a test run has no best iteration
-            for key, value in self.metric_results.items():
-                self._update_best_metric_result(dataset, key, value, current_iter)
-            if self._saved and self._saved[1] == current_iter:  # BasicSR saves first, so that state lacks these bests
-                self.save_training_state(*self._saved)
-        rows.sort(key=lambda row: row['image'])
-        if metrics:
-            self._log_validation_metric_values(current_iter, dataset, tb_logger)
-        if self.records and get_dist_info()[0] == 0:
-            self.records.add(dataset, dict(self.metric_results), rows)
-            get_root_logger().info(
-                f'{dataset}: figures written to {self.records.folder}/metrics.json and per_image.csv.'
-            )
-
-    nondist_validation = dist_validation
-
-    def _evaluate(self, dataloader, current_iter: int | str, save_img: bool) -> list[dict[str, object]]:
-        """This rank's share of a data set: one row of ``per_image.csv`` an image."""
-        dataset, own = dataloader.dataset.opt['name'], share_of(dataloader)
-        quiet = None if get_dist_info()[0] == 0 else True
-        bar = tqdm(own, desc=dataset, unit='image', disable=quiet, leave=False)
-        return [self._evaluate_image(dataset, data, current_iter, save_img) for data in bar]
-
-    def _evaluate_image(self, dataset: str, data: dict, current_iter: int | str, save_img: bool) -> dict[str, object]:
-        """Metrics and seconds of one image; saves its pictures."""
-        file, metrics = data['lq_path'][0], self.opt['val'].get('metrics') or {}
-        self.feed_data(data)
-        start = time.perf_counter()
-        try:
-            self.test()
-        except DynqError as error:
-            raise DynqError(f'{file}: {error}') from error
-        seconds = time.perf_counter() - start
-        visuals = self.get_current_visuals()
-        arrays = {'img': to_image(visuals['result']), 'usage': self.usage}
-        if 'gt' in visuals:
-            arrays['img2'] = to_image(visuals['gt'])
-            if arrays['img2'].shape[:2] != arrays['img'].shape[:2]:
-                raise DynqError(
-                    f'{file}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
-                    f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
-                )
-        row = {'image': Path(file).stem, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
-        undefined = [key for key in metrics if math.isnan(row[key])]
-        if undefined:
-            raise DynqError(
-                f'{file}: {undefined[0]} is not a number; the image is too small for it or for its crop_border.'
-            )
-        self._save_pictures(dataset, row['image'], current_iter, save_img, arrays['img'], visuals['lq'])
-        return row | {'seconds': round(seconds, 4)}
-
-    def _save_pictures(
-        self, dataset: str, name: str, current_iter: int | str, save_img: bool, result: np.ndarray, lq: Tensor
-    ) -> None:
-        path = self._picture_path(dataset, name, current_iter)
-        try:
-            if save_img:
-                imwrite(result, str(path))
-            if self.opt['val'].get('bit_maps'):
-                save_bit_map(to_image(lq), self.usage, path.with_stem(f'{path.stem}_bits'))
-        except OSError as error:
-            raise DynqError(
-                f'{path}: cannot be written ({error}); free some space or check the permissions.'
-            ) from error
-
-    def _picture_path(self, dataset: str, name: str, current_iter: int | str) -> Path:
-        root = Path(self.opt['path']['visualization'])
-        if self.is_train:
-            return root / name / f'{name}_{current_iter}.png'
-        return root / dataset / f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png'
+        """As ``PatchwiseModel``'s; a state that was saved in this iteration is saved anew, with the best metrics."""
+        super().dist_validation(dataloader, current_iter, tb_logger, save_img)
+        if self._saved and self._saved[1] == current_iter:  # BasicSR saves before it validates
+            self.save_training_state(*self._saved)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 # A decision answers, for the k-th adaptive layer and its input (N, ...): the bits of each sample, (N,) or a number.
@@ -23,6 +24,10 @@ class BitTrace:
 
     bits: dict[str, Tensor | float] = field(default_factory=dict)
     static: dict[str, float] = field(default_factory=dict)
+
+    def mean(self) -> Tensor:
+        """Mean bits over adaptive layers, then samples: a scalar, with the gradient to the bits."""
+        return torch.stack([torch.as_tensor(bits, dtype=torch.float32).mean() for bits in self.bits.values()]).mean()
 
 
 class BitContext:

@@ -15,7 +15,7 @@ from basicsr.utils import tensor2img
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
-from dynq_basicsr.models.quantized_model import STRIP, to_image
+from dynq_basicsr.models.patchwise_model import STRIP, to_image
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_heads': [2],
@@ -246,7 +246,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path, test_options, loade
     def full(*args):
         raise OSError('Failed in writing images.')
 
-    monkeypatch.setattr('dynq_basicsr.models.quantized_model.imwrite', full)
+    monkeypatch.setattr('dynq_basicsr.models.patchwise_model.imwrite', full)
     options = test_options(float_checkpoint, network_g=None)
     options['network_g'] = EDSR
     with pytest.raises(DynqError, match=r'\.png: cannot be written'):

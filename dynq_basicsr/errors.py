@@ -61,6 +61,20 @@ def check_choice(section: str, value: object, choices: Iterable[str]) -> str:
     return value
 
 
+def check_switch(section: str, value: object) -> None:
+    """Refuse what is neither true nor false.
+
+    Args:
+        section: Where it stands in the option file, as ``'train.bit_aware_clipping'``.
+        value: What stands there.
+
+    Raises:
+        DynqError: Names the option and the value.
+    """
+    if not isinstance(value, bool):
+        raise DynqError(f'{section}: must be true or false, not {value!r}.')
+
+
 def check_number(section: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
     """Refuse what is no number, or none within its bounds.
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import cos, pi
 
-from dynq_basicsr.errors import DynqError, check_choice, check_keys, check_number
+from dynq_basicsr.errors import DynqError, check_choice, check_keys, check_number, check_switch
 from dynq_basicsr.models.feature_matching import FEATURE_LOSSES
+from dynq_basicsr.models.precision import PRECISIONS
 from dynq_basicsr.quantization.range_rules import ACTIVATION_RULES, WEIGHT_RULES, RangeRules
 
 JOINT = 'joint'
@@ -15,7 +16,7 @@ STAGES = ('weight', 'activation', 'mapping', JOINT)
 _COUNTS = ('total_iter', 'calibration_iter', 'stage_iter')
 _BOUNDS = {'lr_decay': (0, 1), 'clipping_norm': (0.1, 10), 'percentile': (0, 49), 'density_mass': (0, 0.5)}
 _CHOICES = {
-    'precision': ('auto', 'float32', 'bfloat16'),
+    'precision': PRECISIONS,
     'lr_schedule': ('step', 'cosine'),
     'weight_range': WEIGHT_RULES,
     'activation_range': ACTIVATION_RULES,
@@ -188,5 +189,4 @@ def _check_values(given: Mapping) -> None:
     if not isinstance(stages, list | tuple) or not stages or any(stage not in STAGES for stage in stages):
         raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
     for key in ('bit_aware_clipping', 'cache_teacher'):
-        if not isinstance(given.get(key, True), bool):
-            raise DynqError(f'train.{key}: must be true or false, not {given[key]!r}.')
+        check_switch(f'train.{key}', given.get(key, True))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from dynq_basicsr.errors import DynqError, check_choice, check_number
+from dynq_basicsr.errors import check_choice, check_number, check_switch
+from dynq_basicsr.models.precision import PRECISIONS
 
 _COUNTS = {'adapt_iter': 0, 'entropy_patches': 2, 'calibration_patches': 1}
 
@@ -40,9 +41,8 @@ class GranularOptions:
         check_number('train.lr_range', self.lr_range, 0)
         if self.lr_gate is not None:
             check_number('train.lr_gate', self.lr_gate, 0)
-        check_choice('train.precision', self.precision, ('auto', 'float32', 'bfloat16'))
-        if not isinstance(self.freeze_batch_norm, bool):
-            raise DynqError(f'train.freeze_batch_norm: must be true or false, not {self.freeze_batch_norm!r}.')
+        check_choice('train.precision', self.precision, PRECISIONS)
+        check_switch('train.freeze_batch_norm', self.freeze_batch_norm)
 
     @classmethod
     def names(cls) -> list[str]:

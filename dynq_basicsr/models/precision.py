@@ -11,6 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from dynq_basicsr.models.polyphase import pays, polyphase_conv2d
 
+PRECISIONS = ('auto', 'float32', 'bfloat16')  # what ``products_in`` takes
+
 
 class Products(TorchFunctionMode):
     """Runs convolutions and linear layers in a precision of its own, their results cast back.

@@ -10,7 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.errors import DynqError, check_number, check_switch
 from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.policies.complexity import entropy
 from dynq_basicsr.quantization.context import Decision
@@ -99,10 +99,7 @@ class GranularityEntropyPolicy(BitPolicy):
         check_number('network_g.policy.granularities', granularities, 1, 8, whole=True)
         check_number('network_g.policy.threshold_momentum', threshold_momentum, 0, 1)
         check_number('network_g.policy.temperature', temperature, 1e-3)
-        if not isinstance(adaptive_thresholds, bool):
-            raise DynqError(
-                f'network_g.policy.adaptive_thresholds: must be true or false, not {adaptive_thresholds!r}.'
-            )
+        check_switch('network_g.policy.adaptive_thresholds', adaptive_thresholds)
         self.adaptive_thresholds, self.momentum, self.temperature = adaptive_thresholds, threshold_momentum, temperature
         self.adapting = False
         choices = len(self.granularity_bits)

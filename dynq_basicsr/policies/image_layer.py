@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.errors import DynqError, check_number, check_switch
 from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.quantization.context import Decision
@@ -50,8 +50,7 @@ class ImageLayerPolicy(BitPolicy):
         for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
             check_number(f'network_g.policy.{key}', value, 0, 49)
         for key, value in (('image_to_bit', image_to_bit), ('layer_to_bit', layer_to_bit)):
-            if not isinstance(value, bool):
-                raise DynqError(f'network_g.policy.{key}: must be true or false, not {value!r}.')
+            check_switch(f'network_g.policy.{key}', value)
         factors = list(image_factors) if isinstance(image_factors, list | tuple) else []
         for factor in factors:
             check_number('network_g.policy.image_factors', factor, -8, 8, whole=True)

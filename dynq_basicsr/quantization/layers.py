@@ -20,32 +20,11 @@ class QuantLayer:
         name: The layer's name in the backbone.
         index: Its number among the adaptive layers, in the backbone's module order; ``None`` for a static layer, which
             always uses the bits of its own options.
+        options: Bits, granularity and grids.
         context: Shared with all layers of the network.
+        activation_range: Of its input.
+        weight_range: Of its weight.
     """
-
-    def adopt(
-        self,
-        name: str,
-        index: int | None,
-        options: QuantizationOptions,
-        context: BitContext,
-        candidates: Sequence[int] = (),
-    ) -> None:
-        """Give a layer that was just changed from its float class the parts that quantization adds.
-
-        Args:
-            name: The layer's name in the backbone.
-            index: Its number among the adaptive layers; ``None`` for a static one.
-            options: Bits, granularity and grids.
-            context: The context to ask for bits.
-            candidates: Ascending bits that it can answer; empty: the layer's own.
-        """
-        self.name, self.index, self.options, self.context = name, index, options, context
-        if options.activation.quantizer == 'range':
-            self.activation_range = ActivationRange(options)
-        else:
-            self.activation_range = StepTable(candidates or (options.activation.bits,), options)
-        self.weight_range = WeightRange(self.weight, options.weight)
 
     def quantized_weight(self) -> Tensor:
         """The fake-quantized weight."""
@@ -114,4 +93,9 @@ def quantize_layer(
         candidates: Ascending bits that it can answer; empty: the layer's own.
     """
     layer.__class__ = QUANTIZED_CLASSES[type(layer)]
-    layer.adopt(name, index, options, context, candidates)
+    layer.name, layer.index, layer.options, layer.context = name, index, options, context
+    if options.activation.quantizer == 'range':
+        layer.activation_range = ActivationRange(options)
+    else:
+        layer.activation_range = StepTable(candidates or (options.activation.bits,), options)
+    layer.weight_range = WeightRange(layer.weight, options.weight)

@@ -29,14 +29,14 @@ EVALUATION_PATCH = 96
 
 def build(option_file: Path):
     """The network of an option file, calibrated on noise, and the precision of its products."""
-    import yaml
     from basicsr.archs import build_network
 
     from dynq_basicsr import plugin
     from dynq_basicsr.models.calibration import Calibration
+    from dynq_basicsr.report.one_image import read_options
 
     plugin.register()
-    options = yaml.safe_load(option_file.read_text(encoding='utf-8'))
+    options = read_options(option_file)
     torch.manual_seed(0)
     net = build_network(options['network_g']).eval().to(memory_format=torch.channels_last)
     net.policy.set_distribution(torch.linspace(1, 3.4, 1000))

@@ -167,7 +167,6 @@ TABLE4 = Table(
 _PLUS = 'options/adabm_plus_srresnet_x4_w4a4.yml'
 _LEFT_OUT: Mapping[str, Mapping[str, object]] = {
     'learned rounding': {'network_g.quantization.weight.rounding': 'nearest'},
-    'strong feature loss': {'train.loss.feature': 10},
     'gentle bit loss': {'train.loss.bit': 50, 'train.loss.bit_momentum': 0, 'train.loss.target_bits': 4.4},
     'small patches': {'train.patch_size': None},
     'fast activation ranges': {'train.lr.activation': 0.01},

@@ -71,7 +71,7 @@ def curve(option_file: Path, lengths: list[int], threads: int) -> None:
     print('|---' * (3 + len(metrics)) + '|')
     for length in lengths:
         figures = run_process(option_file, length, threads)
-        file = ROOT / 'experiments' / benchmark_name(options, length) / 'adabm_curve.csv'
+        file = ROOT / 'experiments' / benchmark_name(options, length) / 'curve.csv'
         with open(file, newline='', encoding='utf-8') as stream:
             reached = list(csv.DictReader(stream))[-1]
         learning = sum(seconds for key, seconds in figures.items() if key not in NO_STAGES)

@@ -20,7 +20,6 @@ from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
 from dynq_basicsr.models.precision import products_in
 from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
-from dynq_basicsr.models.records import add_to_curve
 from dynq_basicsr.models.teacher import Teacher
 from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.selection import feature_taps
@@ -211,6 +210,11 @@ class AdaBMModel(QuantizedModel):
         self.mean_bits = before + (1 - self.recipe.loss.bit_momentum) * (bits.item() - before)
         return self.mean_bits + (bits - bits.detach())
 
+    @property
+    def worked(self) -> float:
+        """Seconds of calibration and fine-tuning until here, an interrupted run's included, validations not."""
+        return sum(self.seconds.values())
+
     def training_memory(self) -> dict[str, object]:
         """Seconds of each stage and the running mean of bits."""
         return {'seconds': dict(self.seconds), 'mean_bits': self.mean_bits}
@@ -222,16 +226,11 @@ class AdaBMModel(QuantizedModel):
         self.mean_bits = resume_state.get('mean_bits')
 
     def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
-        """Evaluate a data set, once the network is calibrated; training notes the figures in ``adabm_curve.csv``."""
+        """Evaluate a data set, once the network is calibrated."""
         if self.is_train and not self.network.calibrated:
             get_root_logger().info('Calibration is not finished yet, so there is nothing to validate.')
             return
         super().validation(dataloader, current_iter, tb_logger, save_img)
-        if self.is_train and self.opt['rank'] == 0:
-            file = Path(self.opt['path']['experiments_root']) / 'adabm_curve.csv'
-            dataset = dataloader.dataset.opt['name']
-            iteration = min(current_iter, self.recipe.total_iter)  # BasicSR counts one more after its loop
-            add_to_curve(file, iteration, sum(self.seconds.values()), dataset, self.metric_results)
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save the calibrated network and, at the end, the seconds of each stage."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from dynq_basicsr.models.allocator import keep_freed_memory
 from dynq_basicsr.models.distributed import gather
 from dynq_basicsr.models.option_checks import check_options, check_sections
 from dynq_basicsr.models.patchwise_model import PatchwiseModel
+from dynq_basicsr.models.records import add_to_curve
 from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.models.tiling import TilingOptions
@@ -48,6 +50,7 @@ class QuantizedModel(PatchwiseModel):
         if opt['num_gpu'] == 0:
             keep_freed_memory()
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
+        self._worked = 0.0
         super().__init__(opt)
         if hasattr(self, 'net_g_ema'):
             self.net_g_ema.to(memory_format=torch.channels_last)
@@ -125,8 +128,10 @@ class QuantizedModel(PatchwiseModel):
         """
         if not hasattr(self, 'gt'):
             raise DynqError('datasets.train: training needs ground truth; use a data set of pairs.')
+        start = time.perf_counter()
         super().optimize_parameters(current_iter)
         self.check_losses(current_iter)
+        self._worked += time.perf_counter() - start
 
     def check_losses(self, current_iter: int) -> None:
         """Stop where a loss of ``self.log_dict`` is NaN or infinite, before anything is saved.
@@ -141,9 +146,14 @@ class QuantizedModel(PatchwiseModel):
                     'checkpoint stays. Lower the learning rate in train.optim_g.lr.'
                 )
 
+    @property
+    def worked(self) -> float:
+        """Seconds of training until here, an interrupted run's included, loading of data and validations not."""
+        return self._worked
+
     def training_memory(self) -> dict[str, object]:
         """What a training state holds beside BasicSR's own: plain values, for ``resume_training``."""
-        return {}
+        return {'worked': self._worked}
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Save what resuming needs, atomically; every rank must call it, rank 0 writes."""
@@ -167,12 +177,20 @@ class QuantizedModel(PatchwiseModel):
     def resume_training(self, resume_state: dict) -> None:
         """Go on with the optimizers, schedulers and best metrics of an interrupted run."""
         super().resume_training(resume_state)
+        self._worked = resume_state.get('worked', 0.0)
         metrics = ((self.opt.get('val') or {}).get('metrics') or {}).keys()
         best = resume_state.get('best_metric_results', {})
         self.best_metric_results = {name: record for name, record in best.items() if record.keys() == metrics}
 
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
-        """As ``PatchwiseModel``'s; a state that was saved in this iteration is saved anew, with the best metrics."""
+        """As ``PatchwiseModel``'s; a training notes the figures in ``curve.csv``.
+
+        A state that was saved in this iteration is saved anew, with the best metrics.
+        """
         super().dist_validation(dataloader, current_iter, tb_logger, save_img)
+        if self.is_train and get_dist_info()[0] == 0:
+            file = Path(self.opt['path']['experiments_root']) / 'curve.csv'
+            iteration = min(current_iter, self.opt['train']['total_iter'])  # BasicSR counts one more after its loop
+            add_to_curve(file, iteration, self.worked, dataloader.dataset.opt['name'], self.metric_results)
         if self._saved and self._saved[1] == current_iter:  # BasicSR saves before it validates
             self.save_training_state(*self._saved)

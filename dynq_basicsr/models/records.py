@@ -61,7 +61,7 @@ def add_to_curve(file: Path, iteration: int, seconds: float, dataset: str, means
     Args:
         file: A CSV file, rewritten whole; a row of the same iteration and data set is replaced.
         iteration: Of the training.
-        seconds: Of calibration and fine-tuning until here, validations not counted.
+        seconds: Of training until here, validations not counted.
         dataset: Name of the data set.
         means: Metric -> mean over images.
     """

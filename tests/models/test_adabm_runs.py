@@ -118,6 +118,8 @@ def test_from_photographs_to_figures_through_basicsrs_pipelines(
     run_pipeline(train_pipeline, train_file, tmp_path, monkeypatch)
     models = tmp_path / 'experiments' / 'e2e' / 'models'
     assert sorted(one.name for one in models.iterdir()) == ['net_g_4.pth', 'net_g_8.pth', 'net_g_latest.pth']
+    curve = (models.parent / 'curve.csv').read_text().splitlines()
+    assert len(curve) == 2 and curve[1].startswith('11,') and float(curve[1].split(',')[1]) > 0
     test_file = common | {
         'name': 'e2e_test', 'model_type': 'QuantizedModel', 'datasets': {'test_1': pairs},
         'path': {'pretrain_network_g': str(models / 'net_g_latest.pth')}, 'val': test_options('')['val'],

@@ -1,5 +1,6 @@
 """BasicSR's training with QuantizedModel: an interrupted run ends as one that was not interrupted, bit for bit."""
 
+import csv
 import json
 import sys
 
@@ -50,10 +51,12 @@ def run(tmp_path, photographs, monkeypatch):
 
 
 def content(experiment, iteration):
-    return {
+    found = {
         name: torch.load(experiment / name, weights_only=True)
         for name in (f'models/net_g_{iteration}.pth', f'training_states/{iteration}.state')
     }
+    found[f'training_states/{iteration}.state'].pop('worked')  # seconds
+    return found
 
 
 def assert_equal(one, other, where=''):
@@ -68,6 +71,22 @@ def assert_equal(one, other, where=''):
             assert_equal(*pair, f'{where}/{number}')
     else:
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other, where
+
+
+def test_a_training_leaves_the_curve_of_its_validations_also_when_interrupted(run):
+    def curve():
+        with open(experiment / 'curve.csv', newline='') as file:
+            return list(csv.DictReader(file))
+
+    experiment = run(6, 0)
+    assert [(row['iteration'], row['dataset']) for row in curve()] == [(n, 'photographs') for n in '246']
+    first = curve()
+    run(8, 0, '--auto_resume')
+    assert [row['iteration'] for row in curve()] == ['2', '4', '6', '8'] and curve()[:2] == first[:2]
+    seconds = [float(row['seconds']) for row in curve()]
+    assert 0 < seconds[0] and seconds == sorted(seconds)
+    best = content(experiment, 8)['training_states/8.state']['best_metric_results']['photographs']['psnr']
+    assert max(float(row['psnr']) for row in curve()) == pytest.approx(best['val'])
 
 
 @pytest.mark.parametrize('workers', [0, 1])

@@ -110,7 +110,7 @@ def run(paper: Paper, given: argparse.Namespace, root: Path, execute: Execute) -
         DynqError: If it asks for what cannot be.
     """
     table, quick = paper.tables[given.table], paper.quick if given.quick else None
-    sets = tuple(given.sets or (quick.sets if quick else SETS))
+    sets = tuple(dict.fromkeys(given.sets or (quick.sets if quick else SETS)))
     plan = Plan(
         root, paper.backbones[given.backbone], sets, table.protocol, quick, given.iterations, paper.data_remedy
     )

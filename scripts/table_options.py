@@ -137,8 +137,15 @@ class Plan:
         file, patch_size = self.protocol.file, self.protocol.patch_size
         options = read_options(self.root / file)
         known = {one['name']: dict(one) for one in options['datasets'].values()}
-        if dataset not in known:
-            raise DynqError(f'{file} has no data set {dataset}, only {", ".join(known)}.')
+        if dataset not in known:  # one that not everyone has, so the file does not name it: laid out as the others
+            model = next(iter(known.values()))
+            known[dataset] = {
+                key: value.replace(model['name'], dataset) if isinstance(value, str) else value
+                for key, value in model.items()
+            }
+            folder = known[dataset]['dataroot_gt']
+            if not (self.root / folder).is_dir():
+                raise DynqError(f'{folder}: no such folder; scripts/prepare_test2k4k.py makes Test2K and Test4K.')
         images = self.quick.images.get(dataset) if self.quick else None
         if images:
             known[dataset]['meta_info_file'] = self._first_images(dataset, known[dataset]['dataroot_gt'], images)

@@ -11,7 +11,7 @@ from dynq_basicsr.archs.arch_options import size_requirement
 from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.selection import end_layers, generic_layers, select_layers
+from dynq_basicsr.quantization.selection import end_layers, first_convolution, generic_layers, select_layers
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class LayerPlan:
 
     Attributes:
         rule: Where the plan comes from, for the log.
+        head: The convolution that runs first; what it makes of the image is the shallow feature.
         adaptive: The policy decides their activation bits.
         static: Layers of the body at the base bits.
         ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
@@ -27,6 +28,7 @@ class LayerPlan:
     """
 
     rule: str
+    head: str
     adaptive: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
@@ -51,14 +53,16 @@ def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions)
     Raises:
         DynqError: If a pattern matches nothing, or no rule fits.
     """
-    if not options.enabled:
-        return LayerPlan('quantization is off')
     profile = _find_profile(net, foreign=backbone['type'] == 'Spandrel')
+    in_channels = getattr(net, 'input_channels', backbone.get('num_in_ch', backbone.get('in_chans', 3)))
+    multiple = size_requirement(net, backbone).multiple
+    head = _first_registered(net) if profile else first_convolution(net, in_channels, multiple)
+    if not options.enabled:
+        return LayerPlan('quantization is off', head)
     full = options.scope == 'full'
     if profile and not options.layers:
         layers, rule = _by_profile(net, profile, full), f'profile of {type(net).__name__}'
     else:
-        in_channels = getattr(net, 'input_channels', backbone.get('num_in_ch', backbone.get('in_chans', 3)))
         if options.layers:
             names, rule = select_layers(net, options.layers), 'patterns of the option file'
         else:
@@ -66,11 +70,16 @@ def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions)
             rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
         layers = {'adaptive': names, 'features': names}
         if full:
-            layers['ends'] = end_layers(net, in_channels, names, size_requirement(net, backbone).multiple)
+            layers['ends'] = end_layers(net, in_channels, names, multiple)
             rule += '; ends: every other convolution at the input resolution or above'
     dropped = set(select_layers(net, options.exclude))
     kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
-    return LayerPlan(rule, **kept)
+    return LayerPlan(rule, head, **kept)
+
+
+def _first_registered(net: nn.Module) -> str:
+    """Of networks that have a profile it is the one that runs first, and no forward is needed to know."""
+    return next(name for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def _find_profile(net: nn.Module, foreign: bool) -> BackboneProfile | None:

@@ -48,9 +48,15 @@ class QuantizedSR(nn.Module):
         self.quantization = QuantizationOptions.from_dict(quantization)
         self.sizes = size_requirement(self.backbone, backbone)
         self.plan = plan_layers(self.backbone, backbone, self.quantization)
-        head = self._watch_shallow_feature()
+        head = self.backbone.get_submodule(self.plan.head)
+        head.register_forward_hook(self.context.look)
         body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, head.out_channels)
         self.policy = build_policy(policy, body)
+        if self.policy.needs_shallow and self.plan.head in self.plan.adaptive:
+            raise DynqError(
+                f'network_g.quantization: the policy decides by what {self.plan.head} makes of the image, so that '
+                'layer cannot adapt itself; name it in exclude.'
+            )
         self._quantize_layers()
         self.description = {
             'backbone': network_options(backbone),
@@ -59,19 +65,6 @@ class QuantizedSR(nn.Module):
         }
         self.register_buffer('calibrated', torch.tensor(not self.plan.quantized))
         self._log_layers()
-
-    def _watch_shallow_feature(self) -> nn.Conv2d:
-        """Let the context see what the head, the backbone's first convolution, makes of the image."""
-        heads = [module for module in self.backbone.modules() if isinstance(module, nn.Conv2d)]
-        if not heads:
-            raise DynqError(f'network_g.backbone: {type(self.backbone).__name__} has no convolution; choose another.')
-
-        def look(head: nn.Conv2d, inputs: tuple, output: Tensor) -> None:
-            if self.context.decision is not None:
-                self.context.shallow = output
-
-        heads[0].register_forward_hook(look)
-        return heads[0]
 
     def _quantize_layers(self) -> None:
         modules, plan, options = dict(self.backbone.named_modules()), self.plan, self.quantization

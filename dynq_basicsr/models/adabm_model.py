@@ -199,8 +199,9 @@ class AdaBMModel(QuantizedModel):
         bits = trace.mean().to(self.device)
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
         losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](ours, theirs)
-        if stage in ('mapping', JOINT) and self.network.policy.learned():
-            goal = self.network.quantization.activation.bits if weights.target_bits is None else weights.target_bits
+        base = self.network.quantization.activation.bits
+        if stage in ('mapping', JOINT) and base != FLOAT_BITS and self.network.policy.learned():
+            goal = base if weights.target_bits is None else weights.target_bits
             losses['l_bit'] = weights.bit * (self._running_bits(bits) - goal).clamp(min=0)
         return losses, bits.detach()
 

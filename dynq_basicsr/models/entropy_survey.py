@@ -44,6 +44,12 @@ def draw_patches(dataset: Mapping, count: int, seed: int = 0) -> Iterator[Tensor
         yield batch['lq']
 
 
+def _content_mark(root: Path) -> list[int]:
+    """What changes when a folder of images or an LMDB is made anew: number of files, newest change, size."""
+    stats = [one.stat() for one in root.iterdir()] if root.is_dir() else []
+    return [len(stats), max((one.st_mtime_ns for one in stats), default=0), sum(one.st_size for one in stats)]
+
+
 def survey_entropies(dataset: Mapping, count: int, cache: Path, seed: int = 0) -> Tensor:
     """Entropies of training patches, from the cache where the same was measured before.
 
@@ -57,7 +63,9 @@ def survey_entropies(dataset: Mapping, count: int, cache: Path, seed: int = 0) -
         (count,), nats.
     """
     asked = {key: value for key, value in dataset.items() if key not in _LOADING}
-    mark = json.dumps({'dataset': asked, 'count': count, 'seed': seed}, sort_keys=True, default=str)
+    content = [_content_mark(Path(value)) for key, value in sorted(asked.items()) if key.startswith('dataroot_')]
+    mark = {'dataset': asked, 'content': content, 'count': count, 'seed': seed}
+    mark = json.dumps(mark, sort_keys=True, default=str)
     file = cache / f'{hashlib.sha256(mark.encode()).hexdigest()[:16]}.json'
     if file.is_file():
         found = json.loads(file.read_text(encoding='utf-8'))

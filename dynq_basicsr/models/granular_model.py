@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from basicsr.utils import get_root_logger
+from basicsr.utils.dist_util import get_dist_info
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.models.distributed import broadcast_module, gather_shares
 from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
 from dynq_basicsr.models.granular_options import GranularOptions
 from dynq_basicsr.models.precision import products_in
@@ -52,7 +54,8 @@ class GranularDQModel(QuantizedModel):
             raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
         begins = not self.network.calibrated
         if begins:
-            self._calibrate()
+            gather_shares(self._calibrate)
+            broadcast_module(self.network)
         super().init_training_settings()
         if begins and hasattr(self, 'net_g_ema'):
             self.net_g_ema.load_state_dict(self.network.state_dict())
@@ -64,23 +67,27 @@ class GranularDQModel(QuantizedModel):
         policy = self.network.policy
         return policy if isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits else None
 
-    def _calibrate(self) -> None:
+    def _calibrate(self) -> list:
+        """Measure entropies and ranges, on rank 0: by themselves, ranks may draw other patches."""
+        if get_dist_info()[0] != 0:
+            return []
         net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
         if policy := self._entropy_policy:
             cache = Path(self.opt['path']['experiments_root']).parent / 'entropies'
             policy.set_distribution(survey_entropies(dataset, self.recipe.entropy_patches, cache, seed))
-        net.eval()
+        self._set_mode(training=False)
         calibration = Calibration(net, bit_aware_clipping=False)
         for patches in draw_patches(dataset, self.recipe.calibration_patches, seed):
             calibration.observe(patches.to(self.device))
         calibration.finish()
+        return []
 
-    def _set_mode(self) -> None:
-        self.network.train()
-        if self.recipe.freeze_batch_norm:
-            for module in self.network.modules():
-                if isinstance(module, _BATCH_NORMS):
-                    module.eval()
+    def _set_mode(self, training: bool = True) -> None:
+        """Batch norm is as in training also in calibration: from scratch, its running statistics say nothing yet."""
+        self.network.train(training)
+        for module in self.network.modules():
+            if isinstance(module, _BATCH_NORMS):
+                module.train(not self.recipe.freeze_batch_norm)
 
     def setup_optimizers(self) -> None:
         """One optimizer, a group for each kind of parameter: weights, ranges, controller."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
 def replace_file(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = file.with_name(f'.{file.name}.tmp')
+    temporary = file.with_name(f'.{file.name}.{os.getpid()}.tmp')
     temporary.write_text(text, encoding='utf-8', newline='')
     temporary.replace(file)
 

@@ -33,6 +33,11 @@ class BitPolicy(nn.Module):
     """
 
     @property
+    def needs_shallow(self) -> bool:
+        """Whether it looks at the shallow feature."""
+        return False
+
+    @property
     def candidates(self) -> tuple[int, ...]:
         """Every bit-width that it can choose, ascending."""
         raise NotImplementedError

@@ -14,6 +14,7 @@ from dynq_basicsr.errors import DynqError, check_number, check_switch
 from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
 from dynq_basicsr.policies.complexity import entropy
 from dynq_basicsr.quantization.context import Decision
+from dynq_basicsr.quantization.options import FLOAT_BITS
 
 # Points at which the distribution of entropies is kept: 0, 0.5, ..., 100 percent, as in the published code.
 QUANTILE_POINTS = 201
@@ -40,7 +41,7 @@ class GranularityBitController(nn.Module):
 
     def __init__(self, channels: int, granularities: int, choices: int) -> None:
         super().__init__()
-        groups = gcd(NORM_GROUPS, channels)
+        groups = gcd(NORM_GROUPS, max(channels // 2, 1))  # of a group of one channel, the mean is always zero
         self.norms = nn.ModuleList(nn.GroupNorm(groups, channels, eps=1e-6) for _ in range(granularities))
         self.gate = nn.Linear(granularities * channels, choices)
         nn.init.zeros_(self.gate.weight)
@@ -106,6 +107,7 @@ class GranularityEntropyPolicy(BitPolicy):
         self.controller = (
             GranularityBitController(body.shallow_channels, granularities, choices) if choices > 1 else None
         )
+        _check_body(body, self.candidates)
         self.register_buffer('quantiles', torch.tensor(entropy_quantiles if self.entropy_bits else ()))
         self.register_buffer('entropies', torch.full((QUANTILE_POINTS if self.entropy_bits else 0,), float('nan')))
 
@@ -114,6 +116,11 @@ class GranularityEntropyPolicy(BitPolicy):
         """Those of both parts; the controller's most bits only where entropy hands them out."""
         lower = self.granularity_bits[:-1] if self.entropy_bits else self.granularity_bits
         return tuple(sorted({*lower, *self.entropy_bits}))
+
+    @property
+    def needs_shallow(self) -> bool:
+        """Whether there is a controller."""
+        return self.controller is not None
 
     @property
     def measured(self) -> bool:
@@ -201,6 +208,21 @@ def _ascending_bits(key: str, bits: object) -> tuple[int, ...]:
     if not given or given != sorted(set(given)):
         raise DynqError(f'network_g.policy.{key}: give ascending bits from 2 to 8, not {bits!r}.')
     return tuple(given)
+
+
+def _check_body(body: AdaptiveBody, candidates: Sequence[int]) -> None:
+    activation = body.activation
+    lowest, highest = activation.bits_range
+    if candidates[0] < lowest or candidates[-1] > highest:
+        raise DynqError(
+            f'network_g.policy: bits {list(candidates)} are not all within network_g.quantization.activation.'
+            f'bits_range, {list(activation.bits_range)}; change either.'
+        )
+    if body.num_layers and activation.bits == FLOAT_BITS:
+        raise DynqError(
+            'network_g.quantization.activation.bits: activations are float (32), so GranularDQ has no bits to decide; '
+            'give 8.'
+        )
 
 
 def _check_quantiles(quantiles: object, count: int) -> None:

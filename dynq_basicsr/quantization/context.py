@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # A decision answers, for the k-th adaptive layer and its input (N, ...): the bits of each sample, (N,) or a number.
 Decision = Callable[[int, Tensor], Tensor | float]
@@ -36,7 +36,7 @@ class BitContext:
     Attributes:
         quantizing: False makes every quantized layer behave as the float layer it was, bit for bit.
         decision: The policy's answer for the forward in progress.
-        shallow: Output of the backbone's first convolution in this forward, once it ran.
+        shallow: Output of the backbone's first convolution in this forward, once it ran (see ``look``).
         trace: Filled by the layers while it is set.
     """
 
@@ -45,6 +45,11 @@ class BitContext:
         self.decision: Decision | None = None
         self.shallow: Tensor | None = None
         self.trace: BitTrace | None = None
+
+    def look(self, head: nn.Module, inputs: tuple, output: Tensor) -> None:
+        """Forward hook of the first convolution; a method, so that a deep copy of the network hooks its own context."""
+        if self.decision is not None:
+            self.shallow = output
 
     @contextmanager
     def deciding(self, decision: Decision) -> Iterator[None]:

@@ -99,3 +99,6 @@ def quantize_layer(
     else:
         layer.activation_range = StepTable(candidates or (options.activation.bits,), options)
     layer.weight_range = WeightRange(layer.weight, options.weight)
+    # A parameter that nothing uses gets no gradient, which DistributedDataParallel does not forgive.
+    layer.activation_range.requires_grad_(options.activation.bits != FLOAT_BITS)
+    layer.weight_range.requires_grad_(options.weight.bits != FLOAT_BITS)

@@ -87,6 +87,23 @@ def generic_layers(model: nn.Module, in_channels: int) -> list[str]:
     return [name for name, _ in model.named_modules() if name in chosen]
 
 
+def first_convolution(model: nn.Module, in_channels: int, multiple: int = 1) -> str:
+    """Name of the convolution that runs first, whatever the order in which layers were registered.
+
+    Args:
+        model: The network; run once on zeros.
+        in_channels: Channels of the image it takes.
+        multiple: Of what the sides of an image must be multiples, in pixels.
+
+    Raises:
+        DynqError: If none runs.
+    """
+    name = next(iter(_sides_of_convolutions(model, in_channels, _probe_size(multiple))), None)
+    if name is None:
+        raise DynqError(f'network_g.backbone: {type(model).__name__} has no convolution; choose another.')
+    return name
+
+
 def end_layers(model: nn.Module, in_channels: int, body: Iterable[str], multiple: int = 1) -> list[str]:
     """Choose head, upsampler and tail without knowing the architecture.
 
@@ -99,9 +116,13 @@ def end_layers(model: nn.Module, in_channels: int, body: Iterable[str], multiple
         body: Names of the layers that are chosen already.
         multiple: Of what the sides of an image must be multiples, in pixels.
     """
-    size = -(-PROBE_SIZE // multiple) * multiple
+    size = _probe_size(multiple)
     sides, taken = _sides_of_convolutions(model, in_channels, size), set(body)
     return [name for name, _ in model.named_modules() if name not in taken and min(sides.get(name, {0})) >= size]
+
+
+def _probe_size(multiple: int) -> int:
+    return -(-PROBE_SIZE // multiple) * multiple
 
 
 @torch.no_grad()

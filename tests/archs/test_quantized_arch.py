@@ -1,8 +1,11 @@
 """The wrapper, over every architecture that has a profile."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from basicsr.archs import build_network
+from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
@@ -27,6 +30,53 @@ def test_switched_off_it_is_the_bare_backbone_bit_for_bit(kind, section, bare, c
         last = images.contiguous(memory_format=torch.channels_last)
         assert torch.equal(net(last), bare(kind)(last))
     assert not torch.equal(net(images), expected)
+
+
+def granular(backbone, **quantization):
+    net = QuantizedSR(backbone, {'weight': {'bits': 8}, 'activation': {'bits': 8}} | quantization,
+                      {'type': 'GranularDQ'}).eval()  # fmt: skip
+    net.policy.set_distribution(torch.linspace(0, 3.4, 100))
+    calibration = Calibration(net, bit_aware_clipping=False)
+    calibration.observe(torch.rand(2, 3, 24, 24))
+    calibration.finish()
+    return net
+
+
+@torch.no_grad()
+def test_the_shallow_feature_is_that_of_the_convolution_that_runs_first(images):
+    class LateHead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Conv2d(3, 5, 1)
+            self.body = nn.Sequential(*(nn.Conv2d(8, 8, 3, 1, 1) for _ in range(3)))
+            self.tail = nn.Sequential(nn.Conv2d(8, 12, 3, 1, 1), nn.PixelShuffle(2))
+            self.head = nn.Conv2d(3, 8, 3, 1, 1)
+
+        def forward(self, x):
+            return self.tail(self.body(self.head(x)))
+
+    ARCH_REGISTRY._do_register('LateHead', LateHead)
+    try:
+        net = granular({'type': 'LateHead'})
+    finally:
+        del ARCH_REGISTRY._obj_map['LateHead']
+    assert net.plan.head == 'head' and net.policy.controller.gate.in_features == 3 * 8
+    assert net(images).shape[-1] == 2 * images.shape[-1]
+
+
+@torch.no_grad()
+def test_a_deep_copy_has_a_shallow_feature_of_its_own(images):
+    net = granular(EDSR)
+    torch.nn.init.normal_(net.policy.controller.gate.weight)
+    twin = deepcopy(net)
+    assert torch.equal(twin(images), net(images))
+
+
+def test_the_layer_that_a_policy_looks_at_cannot_adapt_itself():
+    with pytest.raises(DynqError, match='what conv_first makes of the image.*exclude'):
+        granular(EDSR, layers=['Conv2d'])
+    assert 'conv_first' not in granular(EDSR, layers=['Conv2d'], exclude=['conv_first']).plan.adaptive
+    QuantizedSR(EDSR, W4A4 | {'layers': ['Conv2d']}, {'type': 'AdaBM'})
 
 
 @torch.no_grad()

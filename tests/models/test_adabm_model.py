@@ -217,6 +217,13 @@ def test_an_end_without_calibration_is_an_error(train_options):
         build_model(train_options()).save(-1, -1)
 
 
+def test_float_activations_have_no_bit_loss(train_options, train, batches):
+    options = train_options()
+    options['train'] |= {'stages': ['joint'], 'loss': {'target_bits': 3}}
+    options['network_g']['quantization']['activation']['bits'] = 32
+    assert 'l_bit' not in train(options, batches(4)).get_current_log()
+
+
 def test_a_joint_stage_moves_everything_at_once(train_options, train, batches, float_checkpoint):
     options = train_options()
     options['train'] |= {'stages': ['joint'], 'lr_schedule': 'cosine'}

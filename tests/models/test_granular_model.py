@@ -1,5 +1,6 @@
 """Granular-DQ's training: what is measured first, what learns, what is saved."""
 
+import shutil
 from copy import deepcopy
 
 import pytest
@@ -161,6 +162,29 @@ def test_entropies_are_measured_once(granular_options, tmp_path, monkeypatch):
                                atol=1e-5)  # fmt: skip
     with pytest.raises(TypeError):  # other patches are measured anew
         survey_entropies(dataset | {'gt_size': 32}, 12, tmp_path)
+
+
+def test_entropies_are_measured_again_where_the_images_were_made_anew(granular_options, photographs, tmp_path):
+    images = shutil.copytree(photographs, tmp_path / 'images')
+    dataset = granular_options()['datasets']['train']
+    dataset |= {'dataroot_gt': str(images / 'HR'), 'dataroot_lq': str(images / 'LR')}
+    first = survey_entropies(dataset, 12, tmp_path)
+    for kind in ('HR', 'LR'):
+        (images / kind / 'chelsea.png').unlink()
+    second = survey_entropies(dataset, 12, tmp_path)
+    assert second.shape == first.shape and not torch.equal(second, first)
+
+
+def test_from_scratch_ranges_fit_what_batch_norm_gives_in_training(granular_options, train, pairs):
+    '''Running statistics of 0 and 1 leave values as small as fresh weights make them; a batch's do not.'''
+    tops = {}
+    for freeze in (True, False):
+        options = granular_options({'freeze_batch_norm': freeze})
+        options['network_g']['backbone'] = {'type': 'SRResNetBN', 'num_feat': 16, 'num_block': 6, 'upscale': 2}
+        options['path'] |= {'pretrain_network_g': None}
+        layer = build_model(options).network.quant_layers()[-1]
+        tops[freeze] = 255 * layer.activation_range.step(8).item()
+    assert tops[False] > 1.5 * tops[True]
 
 
 def test_drawing_patches_leaves_random_states_alone(granular_options):

@@ -30,7 +30,7 @@ def lmdb(photographs, tmp_path_factory):
 def option_file(tmp_path, photographs, lmdb, float_checkpoint):
     """Write an option file of ``GranularDQModel`` into ``tmp_path``: six iterations an epoch."""
 
-    def write(total_iter):
+    def write(total_iter, seed=4):
         train = {'name': 'lmdb', 'type': 'PairedImageDataset', 'dataroot_gt': str(lmdb / 'HR.lmdb'),
                  'dataroot_lq': str(lmdb / 'LR.lmdb'), 'io_backend': {'type': 'lmdb'}, 'gt_size': 48,
                  'use_hflip': True, 'use_rot': True, 'num_worker_per_gpu': 1, 'batch_size_per_gpu': 2,
@@ -38,7 +38,7 @@ def option_file(tmp_path, photographs, lmdb, float_checkpoint):
         val = {'name': 'photographs', 'type': 'PairedImageDataset', 'dataroot_gt': str(photographs / 'HR'),
                'dataroot_lq': str(photographs / 'LR'), 'io_backend': {'type': 'disk'}}  # fmt: skip
         options = {
-            'name': 'tiny', 'model_type': 'GranularDQModel', 'scale': 2, 'num_gpu': 0, 'manual_seed': 4,
+            'name': 'tiny', 'model_type': 'GranularDQModel', 'scale': 2, 'num_gpu': 0, 'manual_seed': seed,
             'datasets': {'train': train, 'val': val},
             'network_g': {
                 'type': 'QuantizedSR', 'backbone': EDSR, 'policy': {'type': 'GranularDQ', 'threshold_momentum': 0.9},
@@ -90,7 +90,8 @@ def test_a_run_on_lmdb_that_is_resumed_ends_as_one_that_was_not_interrupted(opti
 def test_two_processes_train_one_network(option_file, tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(__file__).with_name('granular_ranks.py')), '-opt', str(option_file(8)), '--launcher', 'pytorch'],
+         str(Path(__file__).with_name('granular_ranks.py')), '-opt', str(option_file(8, seed=None)),
+         '--launcher', 'pytorch'],
         cwd=tmp_path, capture_output=True, text=True, timeout=600,
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
              'PYTHONPATH': str(Path(__file__).parents[2])},

@@ -231,6 +231,25 @@ def test_options_that_cannot_be(changes, named):
         policy(**changes)
 
 
+@pytest.mark.parametrize('activation, named', [
+    (ActivationOptions(bits=8, bits_range=[5, 8]), r'bits \[4, 5, 6, 8\] are not all within .*bits_range, \[5, 8\]'),
+    (ActivationOptions(bits=6, bits_range=[2, 6]), r'are not all within .*bits_range, \[2, 6\]'),
+    (ActivationOptions(bits=32), r'activation\.bits: activations are float'),
+])  # fmt: skip
+def test_activations_that_it_has_no_bits_for(activation, named):
+    with pytest.raises(DynqError, match=named):
+        GranularityEntropyPolicy(AdaptiveBody(4, activation, CHANNELS))
+    GranularityEntropyPolicy(AdaptiveBody(0, ActivationOptions(bits=32), CHANNELS))  # of a float network
+
+
+def test_the_controller_of_a_narrow_network_is_not_blind():
+    gate = GranularityBitController(4, 2, 3)
+    torch.nn.init.normal_(gate.gate.weight)
+    with torch.no_grad():
+        logits = gate(torch.stack([torch.rand(4, 12, 12), torch.rand(4, 12, 12) * torch.arange(4).view(4, 1, 1)]))
+    assert (logits[0] - logits[1]).abs().max() > 0.1
+
+
 def test_not_measured_is_told():
     one = GranularityEntropyPolicy(AdaptiveBody(4, ActivationOptions(bits=8), CHANNELS))
     assert not one.measured and policy().measured

@@ -31,6 +31,14 @@ def build(kind, weight=None, activation=None):
     return layer, context, torch.randn(shape)
 
 
+@pytest.mark.parametrize('kind', ['weight', 'activation'])
+def test_what_is_not_quantized_learns_no_range(kind):
+    layer = nn.Conv2d(2, 2, 3)
+    quantize_layer(layer, 'layer', None, QuantizationOptions.from_dict({kind: {'bits': 4}}), BitContext())
+    learning = {name.split('.')[0] for name, one in layer.named_parameters() if one.requires_grad}
+    assert learning == {'weight', 'bias', f'{kind}_range'}
+
+
 @pytest.mark.parametrize('kind', LAYERS)
 def test_switched_off_it_is_the_float_layer_bit_for_bit(kind):
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ def test_one_name_is_one_network(tables):
         for row in table.rows:
             recipe = row.base, dict(row.overrides)
             assert seen.setdefault(row.key, recipe) == recipe
-    assert len(seen) == 1 + 4 + 2 + 12 + 6 + 8
+    assert len(seen) == 1 + 4 + 2 + 12 + 6 + 7
 
 
 @pytest.mark.parametrize('key, switches', [

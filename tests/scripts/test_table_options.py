@@ -1,5 +1,7 @@
 """From rows to option files: base file, float network, overrides, quick recipe."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -41,6 +43,15 @@ def test_training_is_the_base_file_without_validation(plan, rows, project):
     del expected['val'], expected['datasets']['val']
     expected['name'] = 'table_srresnet_adabm_w4a4'
     assert job.train == expected and job.name == expected['name'] and job.title == 'AdaBM 4/4MP'
+
+
+def test_a_data_set_that_the_test_file_does_not_name_is_looked_for_beside_the_others(plan, rows, project):
+    plan = replace(plan(), sets=('Test2K',))
+    with pytest.raises(DynqError, match='datasets/benchmarks/Test2K/HR: no such folder; scripts/prepare_test2k4k.py'):
+        plan.job(row_of(rows))
+    (project / 'datasets/benchmarks/Test2K/HR').mkdir(parents=True)
+    data = plan.job(row_of(rows)).tests['Test2K']['datasets']['test_1']
+    assert data['name'] == 'Test2K' and data['dataroot_lq'] == 'datasets/benchmarks/Test2K/LR_bicubic/X4'
 
 
 def test_overrides_of_a_row(plan, rows, project):

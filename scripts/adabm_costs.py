@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adabm_tables import BACKBONES
-from table_costs import UNEXPLAINED, mean_pixels, measure, number, prepare
+from table_costs import mean_pixels, measure, number, prepare
 from table_options import Plan
 from table_records import Record
 from table_rows import Backbone
 
-from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.one_image import read_options
 from dynq_basicsr.report.tables import format_table
 
@@ -25,6 +24,7 @@ COLUMNS = (
     'paper: time', '',
 )  # fmt: skip
 URBAN = 'the paper\'s BitOPs: Urban100'
+NO_FORMULA = 'no formula gives the paper\'s, ours is an account of the same bits'
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CostRow:
     Attributes:
         method: What the table shows.
         full: Fully quantized.
-        bits: Of weights and, in the mean, of activations; None: this package has no such method.
+        bits: Of weights and, in the mean, of activations: the paper's, also of methods that this package has not.
         size: The paper's, thousands of parameters.
         bitops: The paper's, 10^12.
         time: The paper's, on one RTX 2080Ti.
@@ -44,7 +44,7 @@ class CostRow:
 
     method: str
     full: bool
-    bits: tuple[int, float] | None
+    bits: tuple[int, float]
     size: float
     bitops: float
     time: str = ''
@@ -54,8 +54,8 @@ class CostRow:
 
 ROWS = (
     CostRow('float', False, (32, 32), 1517.6, 527.0, note='the paper\'s BitOPs: 1920 x 1080'),
-    CostRow('CADyQ', False, None, 489.2, 82.6, '40 h', note=UNEXPLAINED),
-    CostRow('CABM', False, None, 485.5, 82.4, '70 h', note=UNEXPLAINED),
+    CostRow('CADyQ', False, (4, 6.6), 489.2, 82.6, '40 h', note=f'size and BitOPs: {NO_FORMULA}'),
+    CostRow('CABM', False, (4, 5.8), 485.5, 82.4, '70 h', note=f'BitOPs: {NO_FORMULA}'),
     CostRow('AdaBM', False, (4, 4.3), 485.5, 81.6, '71 s', 'adabm_w4a4', f'{URBAN}, products alone'),
     CostRow('MinMax+FT', True, (6, 6), 305.5, 9.2, '75 s', 'minmax_ft_fq_w6a6', URBAN),
     CostRow('Percentile+FT', True, (6, 6), 305.5, 9.2, '101 s', 'percentile_ft_fq_w6a6', URBAN),
@@ -67,11 +67,7 @@ ROWS = (
 def table(plan: Plan) -> tuple[str, Sequence[str], list[dict[str, object]]]:
     """Markdown, columns and rows of the table.
 
-    Raises:
-        DynqError: If a quick one is asked for.
     """
-    if plan.quick:
-        raise DynqError('--table 5 computes costs; leave out --quick.')
     lines = costs(plan.root, plan.backbone)
     return markdown(lines, plan.backbone), FIELDS, lines
 
@@ -88,10 +84,8 @@ def costs(root: Path, backbone: Backbone) -> list[dict[str, object]]:
     urban = mean_pixels(root / 'datasets/benchmarks/Urban100/LR_bicubic/X4')
     lines = []
     for row in ROWS:
-        size = hd = on_urban = None
-        if row.bits:
-            size, hd, on_urban = network_costs(network, *row.bits, row.full, urban)
-        weight, activation = row.bits or (None, None)
+        size, hd, on_urban = network_costs(network, *row.bits, row.full, urban)
+        weight, activation = row.bits
         lines.append({
             'method': row.method, 'fully_quantized': row.full, 'weight_bits': weight, 'activation_bits': activation,
             'size_k': size, 'paper_size_k': row.size, 'bitops_1080p_t': hd, 'bitops_urban100_t': on_urban,
@@ -137,7 +131,7 @@ def markdown(lines: Sequence[Mapping], backbone: Backbone) -> str:
     rows = [
         [
             line['method'], 'yes' if line['fully_quantized'] else 'no',
-            '-' if line['weight_bits'] is None else f'{line["weight_bits"]}/{line["activation_bits"]:g}',
+            f'{line["weight_bits"]}/{line["activation_bits"]:g}',
             number(line['size_k'], 'K'), number(line['paper_size_k'], 'K'), number(line['bitops_1080p_t'], 'T'),
             number(line['bitops_urban100_t'], 'T'), number(line['paper_bitops_t'], 'T'),
             number(line['seconds'], ' s', 0), line['paper_time'] or '-', line['note'],
@@ -153,7 +147,7 @@ def markdown(lines: Sequence[Mapping], backbone: Backbone) -> str:
         'stand for different image sizes, and 527.0T for another one than those below it.',
         f'Times: calibration and fine-tuning of {backbone.title}, rows of Tables 2 and 3 that '
         '`reproduce_adabm.py` ran to their end in one go, on this machine; the paper\'s are of an RTX 2080Ti. '
-        'Rows without bits are the paper\'s alone.',
+        'CADyQ and CABM: what 4-bit weights and their mean bits cost; this package does not train them.',
     )
     table = format_table(COLUMNS, rows, 'markdown')
     return '\n\n'.join(['# AdaBM, Table 5: costs, x4', table, *(f'- {note}' for note in notes)]) + '\n'

@@ -1,10 +1,11 @@
 """Measure AdaBM: seconds of each stage, peak memory, and what fake quantization adds to the float forward.
 
-    python scripts/benchmark_adabm.py [-opt options/adabm_srresnet_x4_w4a4.yml] [--iterations 100] [--threads 2]
+    python scripts/benchmark_adabm.py [-opt options/adabm_srresnet_x4_w4a4.yml ...] [--iterations 100] [--threads 2]
     python scripts/benchmark_adabm.py -opt options/adabm_fast_srresnet_x4_w4a4.yml --curve 0 40 75 150 300
 
 Times one forward of two patches, float and quantized; then runs the option file's whole process as a user would, in a
-process of its own, without validation on the way. Prints a Markdown table. What it trained stays in ``experiments``.
+process of its own, without validation on the way. Prints a Markdown table, a column a file. What it trained stays in
+``experiments``.
 Times are given in forwards of the bare float network, too: machines differ, that ratio hardly does. ``--curve`` runs
 the process once for each number of iterations instead, and tells what each reaches on the file's validation set.
 """
@@ -15,9 +16,9 @@ import argparse
 import csv
 import json
 import os
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,15 +45,16 @@ def run_process(option_file: Path, iterations: int | None, threads: int) -> dict
         command.append(f'name={options["name"]}')
         command.append(f'train:total_iter={options["train"]["calibration_iter"] + iterations}')
     start = time.perf_counter()
-    run = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': str(threads)}, capture_output=True, text=True
-    )
-    wall = time.perf_counter() - start
-    if run.returncode:
-        sys.exit(f'The run failed: {(run.stderr or run.stdout).strip().splitlines()[-1]}')
+    with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
+        environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+        run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(run.pid, 0)  # of this process alone, not of all that ran before
+        wall = time.perf_counter() - start
+        if status:
+            output.seek(0)
+            sys.exit(f'The run failed: {output.read().strip().splitlines()[-1]}')
     stages = json.loads((ROOT / 'experiments' / options['name'] / 'adabm_timing.json').read_text())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    return {**stages, 'whole process': wall, 'peak GiB': peak}
+    return {**stages, 'whole process': wall, 'peak GiB': usage.ru_maxrss / 2**20}
 
 
 def benchmark_name(options: dict, iterations: int) -> str:
@@ -130,41 +132,52 @@ def forward_costs(option_file: Path, threads: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('-opt', type=Path, default=ROOT / 'options/adabm_srresnet_x4_w4a4.yml')
+    parser.add_argument('-opt', type=Path, nargs='+', default=[ROOT / 'options/adabm_srresnet_x4_w4a4.yml'],
+                        help='one column each')  # fmt: skip
     parser.add_argument('--iterations', type=int, help='of fine-tuning, instead of those of the option file')
     parser.add_argument('--curve', type=int, nargs='+', metavar='N', help='numbers of iterations to compare')
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    option_file = arguments.opt.resolve()
+    files = [file.resolve() for file in arguments.opt]
     if not (ROOT / 'datasets').exists() and (ROOT / '../shared/data').is_dir():
         subprocess.run(['bash', ROOT / 'scripts/link_datasets.sh'], check=True, stdout=subprocess.DEVNULL)
     if arguments.curve:
-        curve(option_file, arguments.curve, arguments.threads)
+        for file in files:
+            curve(file, arguments.curve, arguments.threads)
         return
 
-    costs = forward_costs(option_file, arguments.threads)
-    figures = run_process(option_file, arguments.iterations, arguments.threads)
+    columns = [column(file, arguments.iterations, arguments.threads) for file in files]
+    print(f'{arguments.threads} threads\n')
+    print(f'| what | {" | ".join(f"`{file.name}`" for file in files)} |')
+    print('|---' * (1 + len(files)) + '|')
+    for what in dict.fromkeys(what for one in columns for what in one):
+        print(f'| {what} | {" | ".join(one.get(what, "") for one in columns)} |')
+
+
+def column(option_file: Path, iterations: int | None, threads: int) -> dict[str, str]:
+    """What was measured of an option file, as the table shows it."""
+    costs = forward_costs(option_file, threads)
+    figures = run_process(option_file, iterations, threads)
     train = read_options(option_file)['train']
-    iterations = arguments.iterations
     if iterations is None:
         iterations = train['total_iter'] - train['calibration_iter']
     stages = [stage for stage in figures if stage not in NO_STAGES]
     fine_tuning = sum(figures[stage] for stage in stages)
     total, iteration, unit = figures['calibration'] + fine_tuning, fine_tuning / max(iterations, 1), costs['bare']
-
-    print(f'`{option_file.name}`, {arguments.threads} threads, {iterations} iterations of fine-tuning\n')
-    print('| what | measured |\n|---|---|')
-    print(f'| calibration | {figures["calibration"]:.0f} s |')
-    for stage in stages:
-        print(f'| fine-tuning, {stage} | {figures[stage]:.0f} s |')
-    print(f'| calibration and fine-tuning | {total:.0f} s = {total / unit:.0f} float forwards |')
-    print(f'| an iteration of fine-tuning | {iteration:.2f} s = {iteration / unit:.2f} float forwards |')
-    print(f'| whole process, start and last validation included | {figures["whole process"]:.0f} s |')
-    print(f'| peak memory | {figures["peak GiB"]:.2f} GiB |')
-    print(f'| bare float forward of two patches, the unit above | {unit:.3f} s |')
+    cells = {
+        'iterations of fine-tuning': f'{iterations}',
+        'calibration': f'{figures["calibration"]:.0f} s',
+        **{f'fine-tuning, {stage}': f'{figures[stage]:.0f} s' for stage in stages},
+        'an iteration of fine-tuning': f'{iteration:.2f} s = {iteration / unit:.2f} float forwards',
+        'calibration and fine-tuning': f'{total:.0f} s = {total / unit:.0f} float forwards',
+        'whole process, start and last validation included': f'{figures["whole process"]:.0f} s',
+        'peak memory': f'{figures["peak GiB"]:.2f} GiB',
+        'bare float forward of two patches, the unit above': f'{unit:.3f} s',
+    }
     for label in ('', ' in bfloat16'):
         ours, floating = costs[f'quantized{label}'], costs[f'float{label}']
-        print(f'| forward{label}, quantized / float | {ours:.3f} s / {floating:.3f} s = {ours / floating:.2f} |')
+        cells[f'forward{label}, quantized / float'] = f'{ours:.3f} s / {floating:.3f} s = {ours / floating:.2f}'
+    return cells
 
 
 if __name__ == '__main__':

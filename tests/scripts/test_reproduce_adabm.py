@@ -63,11 +63,13 @@ def test_interruption_ends_in_a_sentence(script, project, commands, capsys):
     assert '25.50' in (project / 'results/tables/adabm_table2.md').read_text()  # W8A6 was done
 
 
-def test_table_5_runs_nothing(script, project, commands, import_script, monkeypatch):
-    line = dict.fromkeys(import_script('adabm_costs').FIELDS) | {'method': 'float', 'note': '', 'paper_time': ''}
+def test_table_5_runs_nothing(script, project, commands, import_script, monkeypatch, capsys):
+    line = dict.fromkeys(import_script('adabm_costs').FIELDS) | {
+        'method': 'float', 'weight_bits': 32, 'activation_bits': 32, 'note': '', 'paper_time': ''}  # fmt: skip
     monkeypatch.setattr(script.adabm_costs, 'costs', lambda root, backbone: [line])
     assert script.main(['--table', '5']) == 0
-    assert script.main(['--table', '5', '--quick']) == script.main(['--table', '5', '--sets', 'Set5']) == 2
+    assert script.main(['--table', '5', '--quick', '--sets', 'Set5', 'Set5']) == 0
+    assert '--table 5 computes costs, so --sets changes nothing.' in capsys.readouterr().out
     assert not commands.calls
     assert (project / 'results/tables/adabm_table5.csv').read_text().startswith('method,fully_quantized')
 

@@ -208,7 +208,7 @@ def test_gradients_reach_the_gate():
 def test_a_loss_that_wants_more_bits_teaches_the_last_choice_whatever_entropy_makes_of_it():
     one = policy(torch.linspace(90, 100, 500)).train()  # every patch is below the first threshold
     torch.manual_seed(5)
-    bits = one.choose(images(), lambda: features())
+    bits = one.choose(images(64), lambda: features(64))
     assert set(bits.tolist()) == {4, 6}
     (-bits).sum().backward()
     assert one.controller.gate.bias.grad[-1] < 0 < one.controller.gate.bias.grad[0]

@@ -204,7 +204,7 @@ def thresholds_of_quantiles(option_file: str | Path, entropies: np.ndarray) -> T
             f'{option_file}: network_g.policy has no entropy thresholds; give --checkpoint, or an option file with '
             'policy.type GranularDQ.'
         )
-    policy = build_policy(options, AdaptiveBody(1, ActivationOptions(), shallow_channels=1))
+    policy = build_policy(options, AdaptiveBody(0, ActivationOptions(), shallow_channels=1))
     policy.set_distribution(torch.from_numpy(entropies))
     quantiles = ', '.join(f'{quantile:g}' for quantile in policy.quantiles.tolist())
     return Thresholds(policy.entropy_bits, tuple(policy.thresholds().tolist()), f'the quantiles {quantiles}')

@@ -94,11 +94,11 @@ def _png_facts(content: bytes) -> ImageFacts | None:
     channels, alpha = _PNG_COLOUR[colour]
     position = 8
     while not alpha:  # transparency may also be given by a tRNS chunk, which stands before the pixels
-        kind = content[position + 4:position + 8]
+        kind = content[position + 4 : position + 8]
         if kind in (b'IDAT', b'IEND', b''):
             break
         alpha = kind == b'tRNS'
-        position += 12 + int.from_bytes(content[position:position + 4], 'big')
+        position += 12 + int.from_bytes(content[position : position + 4], 'big')
     return ImageFacts(max(bits, 8), channels, alpha)  # 1, 2 and 4 bits expand to 8 without loss
 
 
@@ -117,7 +117,7 @@ def _jpeg_facts(content: bytes) -> ImageFacts | None:
         elif 0xD0 <= marker <= 0xD8 or marker == 0x01:  # markers without a payload
             position += 1
             continue
-        position += 1 + max(2, int.from_bytes(content[position + 1:position + 3], 'big'))
+        position += 1 + max(2, int.from_bytes(content[position + 1 : position + 3], 'big'))
     # OpenCV up to 4.x fills the missing rest of a cut-off JPEG with grey. An end mark before the first scan is a
     # thumbnail's; none can occur inside a scan.
     if not content.endswith(_JPEG_END) and content.find(_JPEG_END, position) < 0:

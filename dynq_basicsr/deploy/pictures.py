@@ -53,7 +53,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def upscale_picture(
-    picture: Picture, router: Router, levels: int, report: Callable[[str, int], None] = lambda code, count: None
+    picture: Picture, router: Router, levels: int, report: Callable[[str, int], None] = lambda *what: None
 ) -> Picture:
     """Super-resolve a picture; its transparency is enlarged bicubically.
 

@@ -42,6 +42,10 @@ class RunOptions:
     flat_threshold: float = 0.0
 
 
+class GraphError(DynqError):
+    """A graph that is not what the manifest says, whatever the image."""
+
+
 class Router:
     """Upscales images with the graphs of a model folder, patch by patch.
 
@@ -85,7 +89,7 @@ class Router:
         return tile_boxes(*image.shape[:2], self.tiling)
 
     def upscale(
-        self, image: np.ndarray, levels: int | None = None, report: Callable[[str, int], None] = lambda code, count: None
+        self, image: np.ndarray, levels: int | None = None, report: Callable[[str, int], None] = lambda *what: None
     ) -> np.ndarray:
         """Super-resolve an image.
 
@@ -98,7 +102,8 @@ class Router:
             (scale * H, scale * W, C), uint8 or uint16.
 
         Raises:
-            DynqError: If the network's result is not finite or not of the stated size.
+            GraphError: If the network's result is not finite or not of the stated size.
+            DynqError: If the runtime fails, for want of memory, say.
         """
         height, width, channels = image.shape
         levels = levels or int(np.iinfo(image.dtype).max)
@@ -131,12 +136,12 @@ class Router:
         scale, path = self.manifest.scale, self.manifest.graphs[code].path
         expected = (*patches.shape[:2], scale * patches.shape[2], scale * patches.shape[3])
         if results.shape != expected:
-            raise DynqError(
+            raise GraphError(
                 f'{path}: the graph made {results.shape} of {patches.shape}, but the manifest says scale {scale}; '
                 'export the network again.'
             )
         if not np.isfinite(results.sum()):
-            raise DynqError(f'{path}: the result holds NaN or infinity; the checkpoint that was exported is damaged.')
+            raise GraphError(f'{path}: the result holds NaN or infinity; the checkpoint that was exported is damaged.')
         for (box, _), result in zip(batch, results, strict=True):
             canvas.place(box, result[:, : scale * (box[2] - box[0]), : scale * (box[3] - box[1])])
 

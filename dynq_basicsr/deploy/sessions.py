@@ -37,7 +37,8 @@ def open_session(content: bytes, name: str, runtime: str, threads: int, precisio
     except DynqError:
         raise
     except Exception as error:  # both runtimes raise classes of their own, derived from Exception or RuntimeError
-        raise DynqError(f'{name}: {runtime} does not take the graph ({_line(error)}); export the network again.') from error
+        reason = f'{runtime} does not take the graph ({_line(error)})'
+        raise DynqError(f'{name}: {reason}; export the network again.') from error
 
     def session(x: np.ndarray) -> np.ndarray:
         try:

@@ -32,9 +32,7 @@ class Canvas:
         self, height: int, width: int, channels: int, scale: int, tiling: TilingOptions, feather: int, levels: int
     ) -> None:
         self._scale, self._levels = scale, levels
-        self._rows, self._columns = (
-            _Side(length, scale, tiling, feather) for length in (height, width)
-        )
+        self._rows, self._columns = (_Side(length, scale, tiling, feather) for length in (height, width))
         most = levels * int(self._rows.totals.max()) * int(self._columns.totals.max())
         kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if most <= np.iinfo(kind).max)
         self._sums = np.zeros((scale * height, scale * width, channels), kind)

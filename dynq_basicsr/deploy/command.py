@@ -85,14 +85,13 @@ def choose_tiling(given: argparse.Namespace, default: TilingOptions) -> TilingOp
             raise DynqError('--overlap, --step: the whole image is one patch; give --patch, too.')
         return replace(default, patch_size=None, patch_step=None, patch_merge=merge)
     if given.step is not None:
-        overlap = size - given.step
+        name, overlap = f'--step {given.step}', size - given.step
     elif given.overlap is not None:
-        overlap = given.overlap
+        name, overlap = f'--overlap {given.overlap}', given.overlap
     else:
-        overlap = max(min(default.overlap, size - 1), given.feather)
+        name, overlap = f'--feather {given.feather}', max(min(default.overlap, size - 1), given.feather)
     if not 0 <= overlap < size:
-        name, value = ('--step', given.step) if given.step is not None else ('overlap', overlap)
-        raise DynqError(f'{name} {value}: patches of {size} pixels need steps of 1 to {size}.')
+        raise DynqError(f'{name}: patches of {size} pixels need steps of 1 to {size}.')
     return replace(default, patch_size=size, patch_step=size - overlap, patch_merge=merge)
 
 
@@ -120,7 +119,14 @@ def upscale(given: argparse.Namespace) -> int:
     cv2.setNumThreads(1)  # patches are too small to share
     manifest = Manifest.load(given.model)
     tiling = choose_tiling(given, manifest.tiling)
-    options = RunOptions(given.runtime, given.threads, tiling, given.feather, given.batch, flat_threshold(given))
+    options = RunOptions(
+        given.runtime,
+        given.threads,
+        tiling=tiling,
+        feather=given.feather,
+        batch=given.batch,
+        flat_threshold=flat_threshold(given),
+    )
     suffix = f'_x{manifest.scale}' if given.suffix is None else given.suffix
     if '/' in suffix or os.sep in suffix:
         raise DynqError(f'--suffix {suffix}: give a part of a name, without folders.')

@@ -12,7 +12,7 @@ import numpy as np
 
 from dynq_basicsr.deploy.bicubic import enlarge
 from dynq_basicsr.deploy.decide import Policy, build_policy, gradient_density
-from dynq_basicsr.deploy.manifest import Manifest
+from dynq_basicsr.deploy.manifest import Graph, Manifest
 from dynq_basicsr.deploy.sessions import Session, open_session
 from dynq_basicsr.deploy.stitch import Canvas, check_feather
 from dynq_basicsr.errors import DynqError
@@ -28,6 +28,7 @@ class RunOptions:
     Attributes:
         runtime: One of ``sessions.RUNTIMES``.
         threads: Of the CPU.
+        precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
         tiling: Where patches lie; None: as the manifest says.
         feather: LR pixels over which overlapping patches fade into each other; 0: merged as ``tiling`` says.
         batch: Patches of one graph and size that run together; None: as the tiling says.
@@ -36,6 +37,7 @@ class RunOptions:
 
     runtime: str = 'onnxruntime'
     threads: int = 1
+    precision: str = 'f32'
     tiling: TilingOptions | None = None
     feather: int = 0
     batch: int | None = None
@@ -81,8 +83,9 @@ class Router:
         except DynqError as error:
             raise DynqError(f'{folder}: {error}') from error
 
-    def _open(self, graph) -> Session:
-        return open_session(graph.read(), str(graph.path), self._options.runtime, self._options.threads)
+    def _open(self, graph: Graph) -> Session:
+        options = self._options
+        return open_session(graph.read(), str(graph.path), options.runtime, options.threads, options.precision)
 
     def boxes(self, image: np.ndarray) -> list[Box]:
         """Where the patches of an image (H, W, ...) lie."""

@@ -85,9 +85,7 @@ def test_controller_and_entropy_decide_as_granular_dq(real_patches, patches, ent
         theirs.set_distribution(torch.linspace(1.5, 3.4, 500))
     if theirs.controller is not None:
         torch.nn.init.normal_(theirs.controller.gate.weight, std=5, generator=torch.Generator().manual_seed(0))
-    controller = theirs.controller and (
-        lambda x: theirs.controller(torch.from_numpy(x)).detach().numpy()
-    )
+    controller = theirs.controller and (lambda x: theirs.controller(torch.from_numpy(x)).detach().numpy())
     options = {
         'type': 'granularity_entropy', 'choices': granularity_bits, 'entropy_bits': entropy_bits,
         'thresholds': theirs.thresholds().tolist() if entropy_bits else [],

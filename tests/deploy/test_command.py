@@ -69,7 +69,11 @@ def test_folders_below_on_request(run, photo, tmp_path):
 
 @pytest.mark.parametrize(
     'file_format, suffix, expected',
-    [('same', None, ['a_x2.JPG', 'b_x2.png']), ('jpg', '', ['a.jpg', 'b.jpg']), ('webp', '-up', ['a-up.webp', 'b-up.webp'])],
+    [
+        ('same', None, ['a_x2.JPG', 'b_x2.png']),
+        ('jpg', '', ['a.jpg', 'b.jpg']),
+        ('webp', '-up', ['a-up.webp', 'b-up.webp']),
+    ],
 )  # fmt: skip
 def test_names_and_formats(run, photo, tmp_path, file_format, suffix, expected):
     save(tmp_path / 'a.JPG', photo(30, 30))

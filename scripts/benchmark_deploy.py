@@ -152,7 +152,8 @@ def processor() -> str:
     text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
     name = next((line.split(':')[1].strip() for line in text.splitlines() if line.startswith('model name')), 'unknown')
     flags = set(next((line for line in text.splitlines() if line.startswith('flags')), '').split())
-    return ', '.join([name, *(one for one in ('avx2', 'avx512_vnni', 'avx_vnni', 'amx_int8', 'amx_bf16') if one in flags)])
+    known = ('avx2', 'avx512_vnni', 'avx_vnni', 'amx_int8', 'amx_bf16')
+    return ', '.join([name, *(one for one in known if one in flags)])
 
 
 def benchmark(given: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,16 +20,16 @@ def enlarge(image: np.ndarray, box: Box, scale: int) -> np.ndarray:
 
     Args:
         image: (H, W, C).
-        box: The part, pixels of ``image``.
+        box: The part, pixels of ``image``; of the size of patches: time and memory grow with the square of its sides.
         scale: Integer factor.
 
     Returns:
-        (scale * h, scale * w, C), float32, neither rounded nor clipped.
+        (C, scale * h, scale * w), float32, neither rounded nor clipped.
     """
     top, left, bottom, right = box
     rows, columns = (_mirrored(*span) for span in ((top, bottom, image.shape[0]), (left, right, image.shape[1])))
-    part = image[np.ix_(rows, columns)].astype(np.float32)
-    return _stretch(_stretch(part, scale).swapaxes(0, 1), scale).swapaxes(0, 1)
+    part = np.ascontiguousarray(image[np.ix_(rows, columns)].transpose(2, 0, 1), np.float32)
+    return _weights(bottom - top, scale) @ part @ _weights(right - left, scale).T
 
 
 def _mirrored(start: int, end: int, length: int) -> np.ndarray:
@@ -37,18 +38,15 @@ def _mirrored(start: int, end: int, length: int) -> np.ndarray:
     return np.where(indices < length, indices, 2 * length - 1 - indices)
 
 
-def _stretch(x: np.ndarray, scale: int) -> np.ndarray:
-    """Enlarge the first axis, (n + 2 * MARGIN, ...) -> (scale * n, ...)."""
-    count = len(x) - 2 * MARGIN
-    result = np.empty((scale * count, *x.shape[1:]), np.float32)
-    for phase in range(scale):
-        centre = MARGIN + (phase + 0.5) / scale - 0.5
-        first = math.floor(centre) - 1
-        weights = (_cubic(centre - tap) for tap in range(first, first + 4))
-        result[phase::scale] = sum(
-            np.float32(weight) * x[tap : tap + count] for tap, weight in enumerate(weights, start=first)
-        )
-    return result
+@lru_cache(maxsize=8)
+def _weights(count: int, scale: int) -> np.ndarray:
+    """What each of scale * n results takes of n + 2 * MARGIN pixels; as a matrix, since products of those are fast."""
+    matrix = np.zeros((scale * count, count + 2 * MARGIN), np.float32)
+    for index, row in enumerate(matrix):
+        centre = MARGIN + (index + 0.5) / scale - 0.5
+        for tap in range(math.floor(centre) - 1, math.floor(centre) + 3):
+            row[tap] = _cubic(centre - tap)
+    return matrix
 
 
 def _cubic(x: float) -> float:

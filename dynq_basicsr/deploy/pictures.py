@@ -14,6 +14,7 @@ from dynq_basicsr.deploy.decide import LUMA
 from dynq_basicsr.deploy.router import Router
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.image_bytes import decode, read_facts, unreadable
+from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def upscale_picture(
     result = router.upscale(colour, levels, report)
     if channels == 3 and grey:
         result = _to_grey(result)
-    alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, router, levels)
+    alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, router.manifest.scale, levels)
     return Picture(result, alpha)
 
 
@@ -89,11 +90,11 @@ def _to_grey(image: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _enlarge_alpha(alpha: np.ndarray, router: Router, levels: int) -> np.ndarray:
-    scale, factor = router.manifest.scale, np.float32(levels / np.iinfo(alpha.dtype).max)
+def _enlarge_alpha(alpha: np.ndarray, scale: int, levels: int) -> np.ndarray:
+    factor = np.float32(levels / np.iinfo(alpha.dtype).max)
     kind = np.uint8 if levels <= 255 else np.uint16
     result = np.empty((scale * alpha.shape[0], scale * alpha.shape[1], 1), kind)
-    for box in router.boxes(alpha):
-        part = np.clip(enlarge(alpha, box, scale) * factor, 0, levels)
-        result[scale * box[0] : scale * box[2], scale * box[1] : scale * box[3]] = np.rint(part)
+    for box in tile_boxes(*alpha.shape[:2], TilingOptions(128)):
+        part = np.clip(enlarge(alpha, box, scale)[0] * factor, 0, levels)
+        result[scale * box[0] : scale * box[2], scale * box[1] : scale * box[3], 0] = np.rint(part)
     return result

@@ -168,4 +168,4 @@ def cut(image: np.ndarray, box: Box) -> np.ndarray:
 
 def flat_tier(image: np.ndarray, box: Box, scale: int) -> np.ndarray:
     """The cheaper tier for a patch without texture: bicubic, (H, W, C) and a box -> (C, scale * h, scale * w)."""
-    return enlarge(image, box, scale).transpose(2, 0, 1) / np.float32(np.iinfo(image.dtype).max)
+    return enlarge(image, box, scale) / np.float32(np.iinfo(image.dtype).max)

@@ -49,23 +49,25 @@ class Canvas:
                       columns.start - self._scale * box[1] : columns.stop - self._scale * box[1]]  # fmt: skip
         values = used * np.float32(self._levels)
         np.rint(np.clip(values, 0, self._levels, out=values), out=values)
-        values = values.transpose(1, 2, 0).astype(self._sums.dtype, order='C')
+        values = values.astype(self._sums.dtype)
         if down is not None:
-            values *= down.astype(values.dtype)[:, None, None]
+            values *= down.astype(values.dtype)[:, None]
         if across is not None:
-            values *= across.astype(values.dtype)[None, :, None]
-        self._sums[rows, columns] += values
+            values *= across.astype(values.dtype)
+        for channel, plane in enumerate(values):
+            self._sums[rows, columns, channel] += plane
 
     def finish(self) -> np.ndarray:
         """The image, (scale * H, scale * W, C), uint8 or uint16; the canvas is used up."""
         kind = np.uint8 if self._levels <= 255 else np.uint16
         if self._rows.totals.max() == self._columns.totals.max() == 1:
             return self._sums
-        image = np.empty(self._sums.shape, kind)
-        across = self._columns.totals.astype(np.uint32)
+        image, sums = np.empty(self._sums.shape, kind), self._sums.reshape(len(self._sums), -1)
+        across = self._columns.totals.repeat(self._sums.shape[2])  # broadcasting over few channels is slow
         for top in range(0, len(image), STRIP):
-            totals = (self._rows.totals[top : top + STRIP, None] * across)[..., None]
-            image[top : top + STRIP] = (self._sums[top : top + STRIP] + totals // 2) // totals
+            totals = self._rows.totals[top : top + STRIP, None] * across
+            part = (sums[top : top + STRIP] + totals // 2) // totals
+            image[top : top + STRIP] = part.reshape(-1, *image.shape[1:])
         return image
 
 

@@ -18,10 +18,11 @@ from basicsr.data import paired_image_dataset, single_image_dataset
 from basicsr.utils import FileClient
 from torch.utils.data import Dataset
 
-from dynq_basicsr.data.decode import check_rgb8, decode_rgb8, unreadable
+from dynq_basicsr.data.decode import check_rgb8, decode_rgb8
 from dynq_basicsr.data.pairs import check_pair_names, check_sizes
 from dynq_basicsr.data.sources import cannot_open, list_folder, lmdb_keys, missing_key, read_file, some, strays
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.image_bytes import unreadable
 
 __all__ = ['decode_rgb8', 'install']
 

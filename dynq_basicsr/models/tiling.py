@@ -1,70 +1,14 @@
-"""Patch-wise inference: where patches lie, and how their results become one image."""
+"""Patch-wise inference: patches of a grid run as batches, and their results become one image."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from dynq_basicsr.errors import DynqError, check_number
-
-Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
-
-
-@dataclass(frozen=True)
-class TilingOptions:
-    """The ``patch_*`` options of an option file's ``val`` section.
-
-    Attributes:
-        patch_size: Side of a patch, LR pixels; None: whole images.
-        patch_step: Distance between patches, LR pixels; below ``patch_size``, patches overlap.
-        patch_batch: Patches of one size that run together.
-        patch_merge: ``average`` (AdaBM) or ``split`` overlaps in the middle (CADyQ, Granular-DQ).
-    """
-
-    patch_size: int | None = 96
-    patch_step: int | None = None
-    patch_batch: int = 4
-    patch_merge: str = 'average'
-
-    def __post_init__(self) -> None:
-        for key in ('patch_size', 'patch_step', 'patch_batch'):
-            value = getattr(self, key)
-            if value is not None or key == 'patch_batch':
-                check_number(f'val.{key}', value, 1, whole=True)
-        if self.patch_merge not in ('average', 'split'):
-            raise DynqError(f'val.patch_merge: must be average or split, not {self.patch_merge!r}.')
-        if self.patch_size is not None and self.step > self.patch_size:
-            raise DynqError(f'val.patch_step: {self.patch_step} leaves gaps between patches of {self.patch_size}.')
-
-    @property
-    def step(self) -> int:
-        """Distance between patches; patches touch where none is given."""
-        return self.patch_step or self.patch_size
-
-    @classmethod
-    def from_val(cls, val: Mapping) -> TilingOptions:
-        """Pick the options out of the ``val`` section."""
-        return cls(**{item.name: val[item.name] for item in fields(cls) if item.name in val})
-
-
-def tile_boxes(height: int, width: int, options: TilingOptions) -> list[Box]:
-    """Cover an image with patches, row by row; the last of a row or column extends to the border.
-
-    So patches measure ``patch_size`` to ``patch_size + step - 1`` a side, as in AdaBM's published code, and an image
-    smaller than a patch is one patch.
-    """
-    if options.patch_size is None:
-        return [(0, 0, height, width)]
-
-    def spans(length: int) -> list[tuple[int, int]]:
-        starts = range(0, max(length - options.patch_size, 0) + 1, options.step)
-        return [(start, length if start == starts[-1] else start + options.patch_size) for start in starts]
-
-    return [(top, left, bottom, right) for top, bottom in spans(height) for left, right in spans(width)]
+from dynq_basicsr.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
 
 
 def run_tiled(
@@ -104,7 +48,9 @@ def run_tiled(
             if canvas is None:
                 canvas = results.new_zeros(1, results.shape[1], scale * height, scale * width)
             for index, result in zip(batch, results, strict=True):
-                top, left, bottom, right = _kept(boxes[index], boxes, options)
+                (top, bottom), (left, right) = (
+                    kept_span(boxes[index][side::2], length, options) for side, length in ((0, height), (1, width))
+                )
                 t, le, b, r = (scale * side for side in (top, left, bottom, right))
                 dt, dl = scale * (top - boxes[index][0]), scale * (left - boxes[index][1])
                 canvas[..., t:b, le:r] += result[..., dt : dt + b - t, dl : dl + r - le]
@@ -123,33 +69,8 @@ def _divide_by_covers(canvas: Tensor, boxes: list[Box], scale: int) -> None:
         boxes: The grid.
         scale: s.
     """
-    rows = _covers({(top, bottom) for top, _, bottom, _ in boxes})
-    columns = _covers({(left, right) for _, left, _, right in boxes})
+    rows = count_covers({(top, bottom) for top, _, bottom, _ in boxes})
+    columns = count_covers({(left, right) for _, left, _, right in boxes})
     across = canvas.new_tensor(columns).repeat_interleave(scale)
     for row, count in enumerate(rows):
         canvas[..., scale * row : scale * (row + 1), :] /= count * across
-
-
-def _covers(spans: set[tuple[int, int]]) -> list[int]:
-    """How many spans (start, end) lie over each position of a line."""
-    counts = [0] * max(end for _, end in spans)
-    for start, end in spans:
-        for position in range(start, end):
-            counts[position] += 1
-    return counts
-
-
-def _kept(box: Box, boxes: list[Box], options: TilingOptions) -> Box:
-    """The part of a patch's result that is used: all of it, or up to the middle of each overlap."""
-    overlap = options.patch_size - options.step
-    if options.patch_merge == 'average' or not overlap:
-        return box
-    top, left, bottom, right = box
-    last_bottom, last_right = boxes[-1][2:]
-    near, far = overlap // 2, overlap - overlap // 2
-    return (
-        top + near if top else 0,
-        left + near if left else 0,
-        bottom - far if bottom < last_bottom else bottom,
-        right - far if right < last_right else right,
-    )

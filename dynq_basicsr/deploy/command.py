@@ -1,0 +1,160 @@
+"""The command line of ``python -m dynq_basicsr.upscale``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from dynq_basicsr.cli import sentence
+from dynq_basicsr.deploy.image_files import FORMATS, plan_jobs, prepare_output
+from dynq_basicsr.deploy.manifest import Manifest
+from dynq_basicsr.deploy.router import Router, RunOptions
+from dynq_basicsr.deploy.sessions import RUNTIMES
+from dynq_basicsr.deploy.upscale_files import upscale_files
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.patch_grid import TilingOptions
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog='python -m dynq_basicsr.upscale', description='Upscale images with a frozen network, on the CPU.'
+    )
+    parser.add_argument('input', nargs='+', type=Path, help='images, or folders of them')
+    parser.add_argument('--model', required=True, type=Path, help='the folder that dynq_basicsr.export wrote')
+    parser.add_argument('--output', required=True, type=Path, help='the folder for results')
+    files = parser.add_argument_group('files')
+    files.add_argument('--recursive', action='store_true', help='look into folders below the folders, too')
+    what = 'of results; jpg has quality 95, webp is without loss, same: as the input (default: png)'
+    files.add_argument('--format', default='png', choices=FORMATS, help=what)
+    files.add_argument('--suffix', help='behind the names of results (default: _x4 for scale 4, and so on)')
+    files.add_argument('--overwrite', action='store_true', help='upscale again what is already there')
+    run = parser.add_argument_group('run')
+    run.add_argument('--runtime', default='onnxruntime', choices=RUNTIMES)
+    run.add_argument('--threads', type=_from(1), default=_cores(), help='default: all cores, here %(default)s')
+    run.add_argument('--batch', type=_from(1), help='patches that run together (default: as the model says)')
+    patches = parser.add_argument_group('patches, in pixels of the input; default: as the network was evaluated')
+    patches.add_argument('--patch', type=_from(0), help='side of a patch; 0: whole images')
+    steps = patches.add_mutually_exclusive_group()
+    steps.add_argument('--overlap', type=_from(0), help='of neighbouring patches')
+    steps.add_argument('--step', type=_from(1), help='distance between patches')
+    patches.add_argument('--merge', choices=('average', 'split'), help='overlaps: averaged, or split in the middle')
+    what = 'overlapping patches fade into each other over so many pixels'
+    patches.add_argument('--feather', type=_from(0), default=0, help=what)
+    flat = parser.add_argument_group('flat patches')
+    what = 'what patches get that have hardly any texture, instead of the network (default: none)'
+    flat.add_argument('--flat-tier', default='none', choices=('none', 'bicubic'), help=what)
+    what = 'gradient density (0 for one colour, photographs 5 to 60) below which a patch is flat'
+    flat.add_argument('--flat-threshold', type=float, help=what)
+    return parser
+
+
+def _from(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f'must be at least {least}')
+        return int(text)
+
+    return whole_number
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+def choose_tiling(given: argparse.Namespace, default: TilingOptions) -> TilingOptions:
+    """The grid of patches: what was given, the rest as the manifest says.
+
+    Args:
+        given: ``patch``, ``overlap``, ``step``, ``merge``, ``feather``.
+        default: The manifest's.
+
+    Raises:
+        DynqError: If they contradict each other.
+    """
+    merge = given.merge or default.patch_merge
+    size = default.patch_size if given.patch is None else given.patch or None
+    if size is None:
+        if given.overlap or given.step:
+            raise DynqError('--overlap, --step: the whole image is one patch; give --patch, too.')
+        return replace(default, patch_size=None, patch_step=None, patch_merge=merge)
+    if given.step is not None:
+        name, overlap = f'--step {given.step}', size - given.step
+    elif given.overlap is not None:
+        name, overlap = f'--overlap {given.overlap}', given.overlap
+    else:
+        name, overlap = f'--feather {given.feather}', max(min(default.overlap, size - 1), given.feather)
+    if not 0 <= overlap < size:
+        raise DynqError(f'{name}: patches of {size} pixels need steps of 1 to {size}.')
+    return replace(default, patch_size=size, patch_step=size - overlap, patch_merge=merge)
+
+
+def flat_threshold(given: argparse.Namespace) -> float:
+    """The gradient density below which patches are flat; 0: none.
+
+    Raises:
+        DynqError: If one of the two options lacks the other.
+    """
+    if given.flat_tier == 'none':
+        if given.flat_threshold is not None:
+            raise DynqError('--flat-threshold: give --flat-tier bicubic, too.')
+        return 0.0
+    if given.flat_threshold is None or not given.flat_threshold > 0:
+        raise DynqError('--flat-tier bicubic: give the --flat-threshold, a number above 0, too.')
+    return given.flat_threshold
+
+
+def upscale(given: argparse.Namespace) -> int:
+    """Upscale what was given; the number of images that failed.
+
+    Raises:
+        DynqError: If nothing can run.
+    """
+    cv2.setNumThreads(1)  # patches are too small to share
+    manifest = Manifest.load(given.model)
+    tiling = choose_tiling(given, manifest.tiling)
+    options = RunOptions(
+        given.runtime,
+        given.threads,
+        tiling=tiling,
+        feather=given.feather,
+        batch=given.batch,
+        flat_threshold=flat_threshold(given),
+    )
+    suffix = f'_x{manifest.scale}' if given.suffix is None else given.suffix
+    if '/' in suffix or os.sep in suffix:
+        raise DynqError(f'--suffix {suffix}: give a part of a name, without folders.')
+    jobs = plan_jobs(given.input, given.output, given.format, suffix, given.recursive)
+    router = Router(given.model, options)
+    prepare_output(given.output)
+    return upscale_files(jobs, router, given.overwrite)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from the command line.
+
+    Args:
+        arguments: Without the program's name; None: those of this process.
+
+    Returns:
+        The exit code: 0, 1 where an image failed, 2 after an error that the user can mend, 130 when interrupted.
+    """
+    given = build_parser().parse_args(arguments)
+    try:
+        return 1 if upscale(given) else 0
+    except DynqError as error:
+        print(sentence(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        where = f'{error.filename}: ' if error.filename else ''
+        print(sentence(DynqError(f'{where}{error.strerror or error}; check the path and the disk.')), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('dynq_basicsr: interrupted; the same command goes on with what is missing.', file=sys.stderr)
+        return 130

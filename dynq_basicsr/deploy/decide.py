@@ -1,0 +1,127 @@
+"""The bit policies in NumPy: which graph a patch runs through, as ``dynq_basicsr.policies`` decides in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import cv2
+import numpy as np
+
+from dynq_basicsr.errors import DynqError
+
+# What ``policies/complexity.py`` defines, which imports torch; the tests hold both against each other.
+LUMA = (0.299, 0.587, 0.114)
+ENTROPY_BINS = 32
+ENTROPY_WIDTH = 0.0255
+
+Policy = Callable[[np.ndarray, np.ndarray], str]
+
+
+def gradient_density(image: np.ndarray) -> float:
+    """Average gradient density, as ``policies.complexity.gradient_density``.
+
+    Args:
+        image: (C, H, W), float32 in [0, 1], RGB or grey.
+
+    Returns:
+        Mean of |gx| and |gy| of Sobel / 8, times 1000; >= 0.
+    """
+    grey = _grey(image)
+    total = 0.0
+    for dx, dy in ((1, 0), (0, 1)):
+        gradient = cv2.Sobel(grey, cv2.CV_32F, dx, dy, ksize=3, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+        total += cv2.norm(gradient, cv2.NORM_L1)
+    return 1000 * total / (2 * grey.size)
+
+
+def entropy(image: np.ndarray) -> float:
+    """Entropy of the grey levels, as ``policies.complexity.entropy``.
+
+    Args:
+        image: (C, H, W), float32 in [0, 1], RGB or grey.
+
+    Returns:
+        Nats, >= 0.
+    """
+    grey = _grey(image).ravel()
+    room = np.empty_like(grey)
+    mass = np.empty(ENTROPY_BINS)
+    for index, level in enumerate(np.linspace(0, 1, ENTROPY_BINS, dtype=np.float32)):
+        np.subtract(grey, level, out=room)
+        np.square(room, out=room)
+        np.multiply(room, np.float32(-1 / (2 * ENTROPY_WIDTH**2)), out=room)
+        mass[index] = np.exp(room, out=room).sum(dtype=np.float64)
+    share = np.maximum(mass / mass.sum(), np.finfo(np.float32).tiny)
+    return float(-(share * np.log(share)).sum())
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    if len(image) == 3:
+        return np.tensordot(np.float32(LUMA), image, 1)
+    return np.ascontiguousarray(image.mean(axis=0))
+
+
+def build_policy(
+    options: Mapping, codes: Iterable[str], controller: Callable[[np.ndarray], np.ndarray] | None
+) -> Policy:
+    """The policy of a manifest.
+
+    Args:
+        options: Its section ``policy``.
+        codes: Those that have a graph.
+        controller: (1, C, H, W) -> logits (1, choices), where the folder holds one.
+
+    Returns:
+        A function of a patch, (C, h, w), and of the same patch padded to what the network takes, that gives its code.
+
+    Raises:
+        DynqError: If this version does not know the policy, or it names a code that has no graph.
+    """
+    build = _POLICIES.get(options['type'])
+    if build is None:
+        raise DynqError(f'policy {options["type"]!r} is not known here; update dynq_basicsr, or export again with it.')
+    policy, chosen = build(options, controller)
+    missing = sorted(set(chosen) - set(codes))
+    if missing:
+        raise DynqError(f'the policy can choose {missing[0]!r}, which has no graph; export the network again.')
+    return policy
+
+
+def _fixed(options: Mapping, controller: object) -> tuple[Policy, Iterable[str]]:
+    code = options['code']
+    return lambda patch, padded: code, [code]
+
+
+def _image_complexity(options: Mapping, controller: object) -> tuple[Policy, Iterable[str]]:
+    thresholds, codes = options['thresholds'], options['codes']
+    if len(codes) != len(thresholds) + 1:
+        raise DynqError('the policy needs one code more than thresholds; export the network again.')
+    # on a threshold, the code nearer to the middle, as in policies/image_layer.py
+    lower, upper = np.split(np.float64(thresholds), [len(thresholds) // 2])
+
+    def policy(patch: np.ndarray, padded: np.ndarray) -> str:
+        value = gradient_density(patch)
+        return codes[np.searchsorted(lower, value, side='right') + np.searchsorted(upper, value, side='left')]
+
+    return policy, codes
+
+
+def _granularity_entropy(options: Mapping, controller: Callable | None) -> tuple[Policy, Iterable[str]]:
+    choices, entropy_bits, codes = options['choices'], options['entropy_bits'] or (), options['codes']
+    thresholds = np.float64(options['thresholds'] or ())
+    if controller is None and len(choices) > 1:
+        raise DynqError('the policy needs a controller, and the manifest names none; export the network again.')
+    if entropy_bits and len(entropy_bits) != len(thresholds) + 1:
+        raise DynqError('the policy needs one of entropy_bits more than thresholds; export the network again.')
+
+    def policy(patch: np.ndarray, padded: np.ndarray) -> str:
+        choice = len(choices) - 1 if controller is None else int(controller(padded[None])[0].argmax())
+        if choice < len(choices) - 1 or not entropy_bits:
+            return codes[str(choices[choice])]
+        return codes[str(entropy_bits[np.searchsorted(thresholds, entropy(patch))])]
+
+    bits = (*choices[:-1], *(entropy_bits or choices[-1:]))
+    return policy, [codes[str(one)] for one in bits]
+
+
+_POLICIES = {'fixed': _fixed, 'image_complexity': _image_complexity, 'granularity_entropy': _granularity_entropy}

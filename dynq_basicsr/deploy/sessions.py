@@ -1,0 +1,100 @@
+"""Graphs as functions of arrays, by ONNX Runtime or OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+
+from dynq_basicsr.errors import DynqError
+
+Session = Callable[[np.ndarray], np.ndarray]
+RUNTIMES = ('onnxruntime', 'openvino')
+
+
+def open_session(content: bytes, name: str, runtime: str, threads: int, precision: str = 'f32') -> Session:
+    """Make a graph ready to run on the CPU.
+
+    Args:
+        content: An ONNX file with one input and one output.
+        name: The file, to be named in errors.
+        runtime: One of ``RUNTIMES``.
+        threads: Of the CPU.
+        precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
+
+    Returns:
+        A function of the input, float32, that gives the output.
+
+    Raises:
+        DynqError: If the runtime is not installed or does not take the graph; from the function, if it fails.
+    """
+    open_it = {'onnxruntime': _open_onnxruntime, 'openvino': _open_openvino}[runtime]
+    try:
+        run = open_it(content, threads, precision)
+    except DynqError:
+        raise
+    except Exception as error:  # both runtimes raise classes of their own, derived from Exception or RuntimeError
+        reason = f'{runtime} does not take the graph ({_line(error)})'
+        raise DynqError(f'{name}: {reason}; export the network again.') from error
+
+    def session(x: np.ndarray) -> np.ndarray:
+        try:
+            return run(x)
+        except Exception as error:
+            raise DynqError(f'{name}: {runtime} failed on an input of {x.shape} ({_line(error)}).') from error
+
+    return session
+
+
+def _open_onnxruntime(content: bytes, threads: int, precision: str) -> Session:
+    runtime = _import('onnxruntime', "pip install 'dynq_basicsr[deploy]'")
+    share_arena(runtime)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Of several graphs, one runs at a time: they share one arena, and threads of the others do not spin meanwhile.
+    # Memory patterns, one for each shape of a batch, would keep that many plans' memory.
+    options.enable_mem_pattern = False
+    options.add_session_config_entry('session.use_env_allocators', '1')
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    # without VNNI, products of unsigned and signed bytes would saturate at 16 bits
+    options.add_session_config_entry('session.x64quantprecision', '1')
+    session = runtime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+@cache
+def share_arena(runtime: ModuleType) -> None:
+    """Let all sessions of this process take memory from one arena, so that it does not grow with their number."""
+    memory = runtime.OrtMemoryInfo('Cpu', runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
+    runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, 1, -1, -1))
+
+
+def _open_openvino(content: bytes, threads: int, precision: str) -> Session:
+    openvino = _import('openvino', 'pip install openvino')
+    core = openvino.Core()
+    settings = {
+        'INFERENCE_NUM_THREADS': threads,
+        'INFERENCE_PRECISION_HINT': precision,  # else it takes bfloat16 where the CPU has it
+        'PERFORMANCE_HINT': 'LATENCY',
+    }
+    model = core.compile_model(core.read_model(content), 'CPU', settings)
+    request = model.create_infer_request()
+    return lambda x: request.infer([x])[0].copy()  # it gives a view of memory that the next run overwrites
+
+
+def _import(name: str, install: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise DynqError(f'{name} is not installed; run `{install}`.') from error
+
+
+def _line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:200]

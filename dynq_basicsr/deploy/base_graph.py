@@ -29,12 +29,17 @@ class _Mark(torch.autograd.Function):
     """Stands for a layer while the network is traced."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, run: Callable[[Tensor], Tensor], name: str) -> Tensor:
+    def forward(ctx, x: Tensor, run: Callable[[Tensor], Tensor], name: str, channels: int, axis: int) -> Tensor:
         return run(x)
 
     @staticmethod
-    def symbolic(g, x, run: Callable[[Tensor], Tensor], name: str):
-        return g.op(f'{DOMAIN}::{LAYER}', x, name_s=name)
+    def symbolic(g, x, run: Callable[[Tensor], Tensor], name: str, channels: int, axis: int):
+        result, sizes = g.op(f'{DOMAIN}::{LAYER}', x, name_s=name), x.type().sizes()
+        if sizes is not None:  # the exporter writes simpler graphs where it knows the number of channels
+            sizes = [None] * len(sizes)
+            sizes[axis] = channels
+            result.setType(x.type().with_sizes(sizes))
+        return result
 
 
 def _float_twin(layer: QuantLayer) -> nn.Module:
@@ -52,7 +57,8 @@ def _marked(net: QuantizedSR) -> Iterator[None]:
     for layer in layers:
         # a twin, since the tracer does not find the network's own parameters within the function
         run = _float_twin(layer).forward
-        layer.forward = lambda x, run=run, name=layer.name: _Mark.apply(x, run, name)
+        mark = run, layer.name, len(layer.weight), 1 if isinstance(layer, nn.Conv2d) else -1
+        layer.forward = lambda x, mark=mark: _Mark.apply(x, *mark)
     try:
         yield
     finally:

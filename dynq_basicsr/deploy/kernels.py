@@ -19,6 +19,8 @@ from dynq_basicsr.deploy.simplify import Base
 _TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 # A product with fewer columns than this wastes most of a kernel's registers.
 _FEW_COLUMNS = 48
+# From here on, a gather of all pixels under a kernel costs more than one of rows and one of columns.
+_MANY_TAPS = 25
 _DEPTH_TO_SPACE = {  # mode: dimensions behind the pixel, their order after the shuffle
     'DCR': (lambda block, channels: [block, block, channels], [0, 1, 3, 2, 4, 5]),
     'CRD': (lambda block, channels: [channels, block, block], [0, 1, 4, 2, 5, 3]),
@@ -76,7 +78,7 @@ class KernelAssembler(Assembler):
         rows, scale, zero = self._rows(slot, channels)
         by_row = height > 1 and height * outputs <= _FEW_COLUMNS
         taps = (1, width) if by_row else (height, width)
-        pixels = self._neighbours(rows, slot, taps, channels)
+        pixels = self._neighbours(rows, layer, taps, channels)
         kernel = weight.transpose(2, 3, 1, 0)  # kh, kw, C, C_out
         if by_row:
             flat = kernel.transpose(1, 2, 0, 3).reshape(width * channels, height * outputs)
@@ -102,29 +104,32 @@ class KernelAssembler(Assembler):
             pixels = self.writer.op('Transpose', pixels, perm=order)
         return self._reshape(pixels, [-1, channels]), scale, zero
 
-    def _neighbours(self, rows: str, slot: Slot, taps: tuple[int, int], channels: int) -> str:
+    def _neighbours(self, rows: str, layer: FrozenLayer, taps: tuple[int, int], channels: int) -> str:
         """Pixels under the kernel side by side, (N, H, W, taps * C); the zero point where it leaves the image."""
-        layer, writer = slot.layer, self.writer
+        writer = self.writer
         if self._index is None:
             self._index = PixelIndex(writer, self.base.model.graph.input[0].name)
-        index = self._index.of(self.resolutions[layer.name], taps, layer.dilation)
-        border = writer.constant(np.full((1, channels), layer.grid.zero_point, np.uint8))
-        gathered = writer.op('Gather', writer.op('Concat', rows, border, axis=0), index, axis=0)
-        return self._reshape(gathered, [0, 0, 0, taps[0] * taps[1] * channels])
+        # a large kernel row by row: copies are few and long then
+        steps = [taps] if taps[0] * taps[1] <= _MANY_TAPS else [(1, taps[1]), (taps[0], 1)]
+        for number, step in enumerate(steps):
+            index = self._index.of(self.resolutions[layer.name], step, layer.dilation)
+            border = writer.constant(np.full((1, channels), layer.grid.zero_point, np.uint8))
+            rows = writer.op('Gather', writer.op('Concat', rows, border, axis=0), index, axis=0)
+            channels *= step[0] * step[1]
+            last = number == len(steps) - 1
+            rows = self._reshape(rows, [0, 0, 0, channels] if last else [-1, channels])
+        return rows
 
     def _add_rows(self, sums: str, layer: FrozenLayer, height: int, outputs: int) -> str:
         """Add what each row of the kernel gives, (N, H, W, kh * C_out) -> (N, H, W, C_out), in int32."""
-        writer, reach = self.writer, layer.padding[0]
-        margins = writer.constant(np.array([reach, reach]))
-        padded = writer.op('Pad', sums, margins, '', writer.constant(np.array([1])))
-        axes, total = writer.constant(np.array([1, 3])), ''
-        for row in range(height):
-            top = row * layer.dilation[0]
-            bottom = top - 2 * reach if top < 2 * reach else np.iinfo(np.int64).max
-            start = writer.constant(np.array([top, row * outputs]))
-            part = writer.op('Slice', padded, start, writer.constant(np.array([bottom, (row + 1) * outputs])), axes)
-            total = writer.op('Add', total, part) if total else part
-        return total
+        writer = self.writer
+        index = self._index.of(self.resolutions[layer.name], (height, 1), layer.dilation)
+        index = writer.op('Mul', index, writer.constant(np.int32(height)))
+        index = writer.op('Add', index, writer.constant(np.arange(height, dtype=np.int32)))
+        border = writer.constant(np.zeros((height, outputs), np.int32))
+        rows = writer.op('Concat', self._reshape(sums, [-1, outputs]), border, axis=0)
+        parts = writer.op('Gather', rows, index, axis=0)  # (N, H, W, kh, C_out)
+        return writer.op('ReduceSum', parts, writer.constant(np.array([3])), keepdims=0)
 
     def _product(
         self, slot: Slot, source: str, scale: str, zero: str, weight: np.ndarray, output: str | None = None

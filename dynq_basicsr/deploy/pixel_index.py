@@ -18,7 +18,7 @@ class PixelIndex:
 
     def __init__(self, writer: Writer, image: str) -> None:
         self.writer = writer
-        self._shape = writer.op('Shape', image)
+        self._shape = writer.op('Cast', writer.op('Shape', image), to=TensorProto.INT32)
         self._sides: dict[int, tuple[str, str, str]] = {}
         self._known: dict[tuple, str] = {}
 
@@ -48,27 +48,26 @@ class PixelIndex:
         area = op('Mul', height, width)
         first = op('Mul', self._count(samples, [1, 2, 3]), area)
         index = op('Add', first, op('Add', op('Mul', rows, width), columns))
-        index = op('Where', inside, index, op('Mul', samples, area))
-        return op('Cast', index, to=TensorProto.INT32)
+        return op('Where', inside, index, op('Mul', samples, area))
 
     def _sides_at(self, resolution: int) -> tuple[str, str, str]:
         """N, H and W as scalars."""
         if resolution not in self._sides:
             op, constant = self.writer.op, self.writer.constant
-            shape = op('Mul', self._shape, constant(np.array([1, 1, resolution, resolution])))
+            shape = op('Mul', self._shape, constant(np.array([1, 1, resolution, resolution], np.int32)))
             self._sides[resolution] = tuple(op('Gather', shape, constant(np.int64(axis))) for axis in (0, 2, 3))
         return self._sides[resolution]
 
     def _count(self, stop: str, axes: list[int]) -> str:
         """0, 1, ... below ``stop``, with further axes behind."""
         op, constant = self.writer.op, self.writer.constant
-        numbers = op('Range', constant(np.int64(0)), stop, constant(np.int64(1)))
+        numbers = op('Range', constant(np.int32(0)), stop, constant(np.int32(1)))
         return op('Unsqueeze', numbers, constant(np.array(axes)))
 
     def _inside(self, places: str, side: str) -> str:
         op, constant = self.writer.op, self.writer.constant
-        return op('And', op('GreaterOrEqual', places, constant(np.int64(0))), op('Less', places, side))
+        return op('And', op('GreaterOrEqual', places, constant(np.int32(0))), op('Less', places, side))
 
 
 def _around(taps: int, dilation: int) -> np.ndarray:
-    return (np.arange(taps) - taps // 2) * dilation
+    return ((np.arange(taps) - taps // 2) * dilation).astype(np.int32)

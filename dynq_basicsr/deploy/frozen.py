@@ -95,23 +95,37 @@ def freeze_layer(layer: QuantLayer, bits: float) -> FrozenLayer:
             f'(zero is none of them), so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
         )
     weight, scale = _weight(layer)
-    if weight.dim() == 4 and layer.padding_mode != 'zeros':
-        raise DynqError(f'{layer.name}: pads with {layer.padding_mode}, which no ONNX convolution does; {WAY_OUT}.')
-    bias = layer.bias if layer.bias is not None else weight.new_zeros(len(weight), dtype=torch.float32)
+    return replace(
+        float_layer(layer), weight=weight.cpu().numpy(), weight_scale=scale, weight_bits=options.weight.bits,
+        grid=_grid(layer, bits),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def float_layer(layer: QuantLayer) -> FrozenLayer:
+    """A layer as the float layer that it was.
+
+    Args:
+        layer: See ``freeze_layer``.
+
+    Raises:
+        DynqError: If ONNX has no such convolution.
+    """
     geometry = {}
     if isinstance(layer, nn.Conv2d):
-        if isinstance(layer.padding, str):
-            raise DynqError(f'{layer.name}: padding {layer.padding!r} is not in numbers; give it in pixels.')
+        if layer.padding_mode != 'zeros' or isinstance(layer.padding, str):
+            how = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
+            raise DynqError(f'{layer.name}: its padding ({how}) is not zeros in pixels, as in ONNX; {WAY_OUT}.')
         geometry = {key: getattr(layer, key) for key in ('stride', 'padding', 'dilation', 'groups')}
-    return FrozenLayer(
-        layer.name, weight.cpu().numpy(), scale, options.weight.bits, bias.cpu().numpy(), _grid(layer, bits), **geometry
-    )
+    bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(len(layer.weight))
+    weight, bias = (tensor.detach().float().cpu().numpy() for tensor in (layer.weight, bias))
+    return FrozenLayer(layer.name, weight, None, FLOAT_BITS, bias, None, **geometry)
 
 
 def _weight(layer: QuantLayer) -> tuple[torch.Tensor, np.ndarray | None]:
     bits = layer.options.weight.bits
     if bits == FLOAT_BITS:
-        return layer.weight, None
+        return layer.weight.detach(), None
     # the arithmetic of fake_quantize_weight, so that every weight is rounded alike
     high = 2.0 ** (bits - 1) - 1
     scale = layer.weight_range.upper / layer.weight.new_tensor(high)

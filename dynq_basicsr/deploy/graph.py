@@ -103,7 +103,7 @@ def finish(base: onnx.ModelProto, writer: Writer, opset: int, ir_version: int = 
     used = users(nodes)
     constants = [tensor for name, tensor in writer.constants.items() if used[name]]
     graph = helper.make_graph(nodes, 'dynq', list(base.graph.input), list(base.graph.output), constants)
-    domains = {'': opset} | {CONTRIB: 1 for node in nodes if node.domain == CONTRIB}
+    domains = {'': opset} | ({CONTRIB: 1} if any(node.domain == CONTRIB for node in nodes) else {})
     imports = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version, producer_name='dynq_basicsr')
     onnx.checker.check_model(model)

@@ -10,9 +10,14 @@ import onnx
 from onnx import NodeProto, numpy_helper
 
 from dynq_basicsr.deploy.base_graph import DOMAIN, OPSET
-from dynq_basicsr.deploy.frozen import FrozenLayer, Grid
+from dynq_basicsr.deploy.frozen import FrozenLayer
 from dynq_basicsr.deploy.graph import Writer, attribute, finish
 from dynq_basicsr.deploy.simplify import Affine, Base, shuffled_order
+
+
+def integers_of(layer: str) -> str:
+    """Name of the integers that a layer multiplies, in the graph."""
+    return f'integers of {layer}'
 
 
 @dataclass(frozen=True)
@@ -83,21 +88,21 @@ class Assembler:
         """Write a quantized layer."""
         raise NotImplementedError
 
-    def quantize(self, source: str, grid: Grid) -> tuple[str, str, str]:
+    def quantize(self, source: str, layer: FrozenLayer) -> tuple[str, str, str]:
         """Quantize a value to integers 0 .. top.
 
         ``QuantizeLinear`` divides, rounds half to even and saturates, as ``fake_quantize_activation`` does, but always
         at 255, so fewer levels are clipped.
 
         Returns:
-            Names of the integers (uint8), scale and zero point.
+            Names of the integers (uint8; ``integers_of`` the layer), scale and zero point.
         """
-        writer = self.writer
+        writer, grid, name = self.writer, layer.grid, integers_of(layer.name)
         scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
+        if grid.top == 255:
+            return writer.op('QuantizeLinear', source, scale, zero, output=name), scale, zero
         integers = writer.op('QuantizeLinear', source, scale, zero)
-        if grid.top < 255:
-            integers = writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)))
-        return integers, scale, zero
+        return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
 
     def add_portable(self, slot: Slot) -> None:
         """Write a layer as ONNX's quantized form: integers, dequantized, in front of a float operator (QDQ)."""
@@ -105,7 +110,7 @@ class Assembler:
         fold = slot.affine is not None and (layer.weight_scale is None or bool((slot.affine.gain > 0).all()))
         source = slot.source
         if layer.grid is not None:
-            source = writer.op('DequantizeLinear', *self.quantize(source, layer.grid))
+            source = writer.op('DequantizeLinear', *self.quantize(source, layer))
         scale, bias = slot.folded() if fold and layer.weight_scale is not None else (layer.weight_scale, layer.bias)
         fold = fold and layer.weight_scale is not None
         conv = layer.weight.ndim == 4

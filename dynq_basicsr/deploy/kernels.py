@@ -64,7 +64,7 @@ class KernelAssembler(Assembler):
         if not layer.integer:
             self.add_portable(slot)
         elif layer.weight.ndim == 2:
-            self._product(slot, *self.quantize(slot.source, layer.grid), layer.weight.T, slot.output)
+            self._product(slot, *self.quantize(slot.source, layer), layer.weight.T, slot.output)
         elif layer.name in self.resolutions and _keeps_size(layer):
             self._convolve(slot)
         else:
@@ -96,7 +96,7 @@ class KernelAssembler(Assembler):
         """
         shuffle = self._makers.get(slot.source)
         shuffled = shuffle is not None and shuffle.op_type == 'DepthToSpace'
-        integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer.grid)
+        integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer)
         pixels = self.writer.op('Transpose', integers, perm=_TO_CHANNELS_LAST)
         if shuffled:
             shape, order = _DEPTH_TO_SPACE[attribute(shuffle, 'mode') or 'DCR']
@@ -149,7 +149,7 @@ class KernelAssembler(Assembler):
     def _convolve_slowly(self, slot: Slot) -> None:
         """A convolution of any geometry, by ``ConvInteger``, which is fast for unsigned weights only."""
         layer, writer = slot.layer, self.writer
-        integers, _, zero = self.quantize(slot.source, layer.grid)
+        integers, _, zero = self.quantize(slot.source, layer)
         weight = writer.constant((layer.weight.astype(np.int16) + 128).astype(np.uint8))
         sums = writer.op(
             'ConvInteger', integers, weight, zero, writer.constant(np.uint8(128)), strides=layer.stride,

@@ -1,0 +1,141 @@
+"""From a base graph and the layers of one bit assignment to a complete ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import NodeProto, numpy_helper
+
+from dynq_basicsr.deploy.base_graph import DOMAIN, OPSET
+from dynq_basicsr.deploy.frozen import FrozenLayer
+from dynq_basicsr.deploy.graph import Writer, attribute, finish
+from dynq_basicsr.deploy.simplify import Affine, Base, shuffled_order
+
+
+def integers_of(layer: str) -> str:
+    """Name of the integers that a layer multiplies, in the graph."""
+    return f'integers of {layer}'
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A layer in its place.
+
+    Attributes:
+        layer: Its integers, output channels in the order that the graph wants.
+        affine: The batch normalization behind it, in the same order; None: nothing.
+        source: Name of its input.
+        output: Name of its output.
+    """
+
+    layer: FrozenLayer
+    affine: Affine | None
+    source: str
+    output: str
+
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scale of the weight (float32, any sign) and bias with ``affine`` in them, (C_out,) each."""
+        scale, bias = self.layer.weight_scale, self.layer.bias
+        if self.affine is None:
+            return scale, bias
+        scale = (scale * self.affine.gain).astype(np.float32)
+        return scale, (bias * self.affine.gain + self.affine.shift).astype(np.float32)
+
+
+class Assembler:
+    """Writes every node of a base graph; how layers look is up to the subclasses.
+
+    Args:
+        base: The graph.
+    """
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.writer = Writer()
+
+    def assemble(self, layers: Mapping[str, FrozenLayer]) -> onnx.ModelProto:
+        """Put layers into the graph.
+
+        Args:
+            layers: By name; those that the graph does not use are left out.
+        """
+        writer = self.writer = Writer()
+        for name, value in self.base.constants.items():
+            writer.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        for node in self.base.nodes:
+            if node.domain == DOMAIN:
+                self.add_layer(self._slot(layers[attribute(node, 'name')], node))
+            else:
+                self.add_node(node)
+        return finish(self.base.model, writer, OPSET)
+
+    def _slot(self, layer: FrozenLayer, node: NodeProto) -> Slot:
+        affine = self.base.affine.get(layer.name)
+        if layer.name in self.base.shuffled:
+            order = shuffled_order(len(layer.bias), self.base.shuffled[layer.name])
+            layer = layer.permuted(order)
+            affine = affine and Affine(affine.gain[order], affine.shift[order])
+        return Slot(layer, affine, node.input[0], node.output[0])
+
+    def add_node(self, node: NodeProto) -> None:
+        """Write a node that is no quantized layer."""
+        self.writer.nodes.append(node)
+
+    def add_layer(self, slot: Slot) -> None:
+        """Write a quantized layer."""
+        raise NotImplementedError
+
+    def quantize(self, source: str, layer: FrozenLayer) -> tuple[str, str, str]:
+        """Quantize a value to integers 0 .. top.
+
+        ``QuantizeLinear`` divides, rounds half to even and saturates, as ``fake_quantize_activation`` does, but always
+        at 255, so fewer levels are clipped.
+
+        Returns:
+            Names of the integers (uint8; ``integers_of`` the layer), scale and zero point.
+        """
+        writer, grid, name = self.writer, layer.grid, integers_of(layer.name)
+        scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
+        if grid.top == 255:
+            return writer.op('QuantizeLinear', source, scale, zero, output=name), scale, zero
+        integers = writer.op('QuantizeLinear', source, scale, zero)
+        return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
+
+    def add_portable(self, slot: Slot) -> None:
+        """Write a layer as ONNX's quantized form: integers, dequantized, in front of a float operator (QDQ)."""
+        layer, writer = slot.layer, self.writer
+        fold = slot.affine is not None and (layer.weight_scale is None or bool((slot.affine.gain > 0).all()))
+        source = slot.source
+        if layer.grid is not None:
+            source = writer.op('DequantizeLinear', *self.quantize(source, layer))
+        scale, bias = slot.folded() if fold and layer.weight_scale is not None else (layer.weight_scale, layer.bias)
+        fold = fold and layer.weight_scale is not None
+        conv = layer.weight.ndim == 4
+        if scale is None:
+            weight = writer.constant(layer.weight if conv else layer.weight.T)
+        else:
+            integers = writer.constant(layer.weight if conv else layer.weight.T, int4=layer.weight_bits <= 4)
+            weight = writer.op('DequantizeLinear', integers, writer.constant(scale), axis=0 if conv else 1)
+        last = slot.output if slot.affine is None or fold else None
+        if conv:
+            result = writer.op(
+                'Conv', source, weight, writer.constant(bias), output=last, strides=layer.stride,
+                pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
+            )  # fmt: skip
+        else:
+            result = writer.op('Add', writer.op('MatMul', source, weight), writer.constant(bias), output=last)
+        if last is None:
+            gain, shift = (part.astype(np.float32).reshape(-1, 1, 1) for part in (slot.affine.gain, slot.affine.shift))
+            scaled = writer.op('Mul', result, writer.constant(gain))
+            writer.op('Add', scaled, writer.constant(shift), output=slot.output)
+
+
+class PortableAssembler(Assembler):
+    """Quantized layers as QDQ: any runtime takes it, OpenVINO makes integer kernels of it."""
+
+    def add_layer(self, slot: Slot) -> None:
+        """Write it as ``add_portable``."""
+        self.add_portable(slot)

@@ -1,0 +1,169 @@
+"""A backbone as an ONNX graph in which every quantized layer is one node that only has a name."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.deploy.symbolic import register_symbolics
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.layers import QuantLayer
+
+DOMAIN, LAYER = 'dynq', 'Layer'
+# The last one that torch's tracing exporter writes; graphs are then declared as OPSET, whose operators differ from it
+# in the types that they take, no more.
+TRACED_OPSET, OPSET = 20, 21
+_PROBES = ((32, 48), (40, 24))  # sides of images; multiples of 8 suit every usual window, others are padded up
+
+
+class _Mark(torch.autograd.Function):
+    """Stands for a layer while the network is traced."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, run: Callable[[Tensor], Tensor], name: str, channels: int, axis: int) -> Tensor:
+        return run(x)
+
+    @staticmethod
+    def symbolic(g, x, run: Callable[[Tensor], Tensor], name: str, channels: int, axis: int):
+        result, sizes = g.op(f'{DOMAIN}::{LAYER}', x, name_s=name), x.type().sizes()
+        if sizes is not None:  # the exporter writes simpler graphs where it knows the number of channels
+            sizes = [None] * len(sizes)
+            sizes[axis] = channels
+            result.setType(x.type().with_sizes(sizes))
+        return result
+
+
+def _float_twin(layer: QuantLayer) -> nn.Module:
+    """A float layer that gives results of the same shape."""
+    if isinstance(layer, nn.Linear):
+        return nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features).requires_grad_(False)
+    geometry = {key: getattr(layer, key) for key in ('kernel_size', 'stride', 'padding', 'dilation', 'groups')}
+    twin = nn.utils.skip_init(nn.Conv2d, layer.in_channels, layer.out_channels, **geometry)
+    return twin.requires_grad_(False)
+
+
+@contextmanager
+def _marked(net: QuantizedSR) -> Iterator[None]:
+    layers = net.quant_layers()
+    for layer in layers:
+        # a twin, since the tracer does not find the network's own parameters within the function
+        run = _float_twin(layer).forward
+        mark = run, layer.name, len(layer.weight), 1 if isinstance(layer, nn.Conv2d) else -1
+        layer.forward = lambda x, mark=mark: _Mark.apply(x, *mark)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+class _Logits(nn.Module):
+    """The controller on the backbone's shallow feature."""
+
+    def __init__(self, net: QuantizedSR) -> None:
+        super().__init__()
+        self.backbone, self.controller = net.backbone, net.policy.controller
+
+    def forward(self, image: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        head = next(module for module in self.backbone.modules() if isinstance(module, nn.Conv2d))
+        hook = head.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+        try:
+            self.backbone(image)
+        finally:
+            hook.remove()
+        return self.controller(seen[0])
+
+
+def trace_network(net: QuantizedSR) -> onnx.ModelProto:
+    """The backbone, (N, C, H, W) in [0, 1] -> (N, C', s * H, s * W), all of N, H and W free.
+
+    Args:
+        net: On the CPU, in eval mode. Its images are of right size: padding stays outside (``net.sizes``).
+
+    Returns:
+        A model with input ``image`` and output ``result``; a quantized layer is a node of ``DOMAIN`` with the attribute
+        ``name``.
+
+    Raises:
+        DynqError: If PyTorch cannot export the backbone.
+    """
+    return _trace(net, net.backbone, 'result', {0: 'N', 2: 'H_out', 3: 'W_out'})
+
+
+def trace_controller(net: QuantizedSR) -> onnx.ModelProto:
+    """The controller of ``GranularityEntropyPolicy`` on the image: output ``logits`` (N, choices)."""
+    return _trace(net, _Logits(net), 'logits', {0: 'N'})
+
+
+def _trace(net: QuantizedSR, module: nn.Module, output: str, axes: dict[int, str]) -> onnx.ModelProto:
+    register_symbolics()
+    image = torch.rand(2, image_channels(net), *(net.sizes.padded(side) for side in _PROBES[0]))
+    legacy = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
+    stream = io.BytesIO()
+    try:
+        with _marked(net), torch.no_grad(), warnings.catch_warnings(), _quiet('torch.onnx'):
+            warnings.simplefilter('ignore')
+            torch.onnx.export(
+                module.eval(), (image,), stream, input_names=['image'], output_names=[output],
+                dynamic_axes={'image': {0: 'N', 2: 'H', 3: 'W'}, output: axes}, opset_version=TRACED_OPSET,
+                custom_opsets={DOMAIN: 1}, **legacy,
+            )  # fmt: skip
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise DynqError(f'{type(net.backbone).__name__}: PyTorch cannot write it as ONNX ({reason}).') from error
+    return onnx.load_from_string(stream.getvalue())
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def image_channels(net: QuantizedSR) -> int:
+    """Channels of the image that a network takes."""
+    options = net.description['backbone']
+    return getattr(net.backbone, 'input_channels', options.get('num_in_ch', options.get('in_chans', 3)))
+
+
+@torch.no_grad()
+def resolutions(net: QuantizedSR) -> dict[str, int]:
+    """How many times the image's resolution the inputs of quantized convolutions have.
+
+    Returns:
+        Layer -> factor; layers without a whole factor that holds for every image are missing.
+    """
+    found: dict[str, set[float]] = {}
+    layers = [layer for layer in net.quant_layers() if isinstance(layer, nn.Conv2d)]
+    for sides in _PROBES:
+        image = torch.zeros(1, image_channels(net), *(net.sizes.padded(side) for side in sides))
+
+        def note(layer: nn.Conv2d, inputs: tuple, image: Tensor = image) -> None:
+            # the sample axis too: windows may lie on it
+            found.setdefault(layer.name, set()).update(
+                inputs[0].shape[dim] / image.shape[dim] * len(inputs[0]) for dim in (2, 3)
+            )
+
+        hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+        try:
+            with net.floating():
+                net.backbone(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return {name: int(*ratios) for name, ratios in found.items() if len(ratios) == 1 and min(ratios) % 1 == 0}

@@ -1,0 +1,191 @@
+"""Whether exported graphs compute what the network computes, before anybody relies on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+import torch.nn.functional as F
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.deploy.base_graph import DOMAIN, LAYER, image_channels
+from dynq_basicsr.deploy.frozen import FrozenLayer
+from dynq_basicsr.deploy.kernels import KernelAssembler
+from dynq_basicsr.deploy.simplify import Base
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.layers import QuantLayer
+
+# Of a layer's result, in units of its last place: the product of two scales, the scaled sum and the bias are rounded.
+_LAST_PLACES = 4
+# Of the float network's result, relative to its largest value.
+_FLOAT_TOLERANCE = 1e-4
+_SIZES = ((2, 24, 40), (1, 40, 24), (3, 17, 25))  # samples, height, width
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many 8-bit values of two results agree.
+
+    Attributes:
+        equal: Share of equal values.
+        within_one: Share of values at most one level apart.
+    """
+
+    equal: float
+    within_one: float
+
+
+def agreement(one: np.ndarray, other: np.ndarray) -> Agreement:
+    """Compare two results in [0, 1], of any shape, as 8-bit images."""
+    levels = [np.round(np.clip(result.astype(np.float64), 0, 1) * 255) for result in (one, other)]
+    apart = np.abs(levels[0] - levels[1])
+    return Agreement(float((apart == 0).mean()), float((apart <= 1).mean()))
+
+
+def open_session(model: onnx.ModelProto | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A CPU session; weights of 8 bits are exact on processors without VNNI, too.
+
+    Args:
+        model: The model, or a file's content.
+        threads: 0: as many as the machine has cores.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry('session.x64quantprecision', '1')
+    content = model if isinstance(model, bytes) else model.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+
+
+def trial_images(net: QuantizedSR) -> list[Tensor]:
+    """Images of several sizes and counts, (N, C, H, W) in [0, 1]: smooth from one corner, noise from the other."""
+    generator = torch.Generator().manual_seed(0)
+    images = []
+    for samples, *sides in _SIZES:
+        height, width = (net.sizes.padded(side) for side in sides)
+        noise = torch.rand(samples, image_channels(net), height, width, generator=generator)
+        coarse = torch.rand(samples, image_channels(net), 4, 4, generator=generator)
+        smooth = F.interpolate(coarse, (height, width), mode='bicubic', align_corners=True)
+        images.append(torch.lerp(smooth, noise, torch.linspace(0, 1, width)).clamp(0, 1))
+    return images
+
+
+@torch.no_grad()
+def check_layers(
+    net: QuantizedSR, bits: Sequence[float], layers: Mapping[str, FrozenLayer], resolutions: Mapping[str, int]
+) -> None:
+    """Hold every integer layer by itself against PyTorch: the same input gives the same sum of integers.
+
+    Args:
+        net: The network.
+        bits: Of each adaptive layer.
+        layers: The same layers frozen at these bits.
+        resolutions: See ``base_graph.resolutions``.
+
+    Raises:
+        DynqError: Names the first layer that differs.
+    """
+    image, inputs = trial_images(net)[0], {}
+
+    def note(layer: QuantLayer, given: tuple) -> None:
+        inputs[layer.name] = given[0]
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in net.quant_layers()]
+    try:
+        run_at(net, image, bits)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    taken = {layer.name: layer for layer in net.quant_layers() if layers[layer.name].integer}
+    feeds = {'image': image} | {f'input {name}': inputs[name] for name in taken}
+    session = open_session(_layers_alone(feeds, layers, resolutions))
+    results = session.run([f'output {name}' for name in taken], {name: x.numpy() for name, x in feeds.items()})
+    for (name, layer), result in zip(taken.items(), results, strict=True):
+        expected, tolerance = _integer_result(layer, layers[name], inputs[name])
+        if not bool((torch.from_numpy(result).double() - expected).abs().le(tolerance).all()):
+            raise DynqError(f'{name}: its integers do not give the numbers of the network; not exported. Report this.')
+
+
+def _layers_alone(
+    feeds: Mapping[str, Tensor], layers: Mapping[str, FrozenLayer], resolutions: Mapping[str, int]
+) -> onnx.ModelProto:
+    """A model that runs every layer on an input of its own."""
+    names = [name.removeprefix('input ') for name in feeds if name != 'image']
+    nodes = [helper.make_node(LAYER, [f'input {name}'], [f'output {name}'], domain=DOMAIN) for name in names]
+    for node, name in zip(nodes, names, strict=True):
+        node.attribute.append(helper.make_attribute('name', name))
+    graph = helper.make_graph(
+        nodes, 'layers',
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * x.dim()) for name, x in feeds.items()],
+        [
+            helper.make_tensor_value_info(f'output {name}', TensorProto.FLOAT, [None] * feeds[f'input {name}'].dim())
+            for name in names
+        ],
+    )  # fmt: skip
+    base = Base(helper.make_model(graph), nodes, {})
+    return KernelAssembler(base, dict(resolutions)).assemble(layers)
+
+
+def _integer_result(layer: QuantLayer, frozen: FrozenLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What the fake-quantized layer gives, its sum computed exactly; how far a float32 result may be from it."""
+    step, weight_step = float(frozen.grid.scale), torch.from_numpy(frozen.weight_scale).double()
+    bits = frozen_bits(layer, frozen)
+    integers = (layer.activation_range.quantize(x, bits).double() / step).round()
+    shape = (-1, *[1] * (layer.weight.dim() - 1))
+    weight = (layer.quantized_weight().double() / weight_step.view(shape)).round()
+    bias = torch.from_numpy(frozen.bias).double()
+    if isinstance(layer, nn.Conv2d):
+        sums = F.conv2d(integers, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        weight_step, bias = weight_step.view(-1, 1, 1), bias.view(-1, 1, 1)
+    else:
+        sums = F.linear(integers, weight)
+    scaled = sums * step * weight_step
+    places = _LAST_PLACES * torch.finfo(torch.float32).eps
+    return scaled + bias, places * (scaled.abs() + bias.abs())
+
+
+def frozen_bits(layer: QuantLayer, frozen: FrozenLayer) -> float:
+    """The bits that a layer's grid has."""
+    return float(int(frozen.grid.top).bit_length())
+
+
+@torch.no_grad()
+def check_skeleton(net: QuantizedSR, model: onnx.ModelProto) -> None:
+    """Hold a graph whose layers are left float against the float network, at several sizes and numbers of images.
+
+    Args:
+        net: The network.
+        model: The graph.
+
+    Raises:
+        DynqError: If the graph does not follow the image, as where PyTorch's exporter took a size for a constant.
+    """
+    session = open_session(model)
+    for image in trial_images(net):
+        with net.floating():
+            expected = net.backbone(image)
+        try:
+            result = torch.from_numpy(session.run(None, {'image': image.numpy()})[0])
+        except onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException:
+            result = torch.empty(0)
+        if result.shape != expected.shape or not torch.allclose(
+            result, expected, rtol=0, atol=_FLOAT_TOLERANCE * float(expected.abs().max())
+        ):
+            raise DynqError(
+                f'{type(net.backbone).__name__}: its ONNX graph does not give the numbers of the network for '
+                f'{len(image)} images of {image.shape[3]} x {image.shape[2]} pixels, so it is not exported: something '
+                'in it depends on the size in a way that tracing does not see.'
+            )
+
+
+@torch.no_grad()
+def run_at(net: QuantizedSR, image: Tensor, bits: Sequence[float]) -> Tensor:
+    """Run the fake-quantized network at given bits of its adaptive layers, whatever its policy says."""
+    with net.context.deciding(lambda index, x: bits[index]):
+        return net.backbone(image)

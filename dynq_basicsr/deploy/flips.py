@@ -1,0 +1,75 @@
+"""Where an integer graph and the fake-quantized network part: the first values that were rounded to another integer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.deploy.assemble import integers_of
+from dynq_basicsr.deploy.check import open_session, run_at
+from dynq_basicsr.deploy.frozen import freeze_layer
+from dynq_basicsr.quantization.layers import QuantLayer
+
+
+@dataclass(frozen=True)
+class FirstFlips:
+    """Values that were rounded to another integer than in PyTorch, in the first layer where there are any.
+
+    Attributes:
+        layer: Its name; empty if there are none.
+        count: How many.
+        values: Of how many.
+        distance: The largest distance of their quotient by the scale from the border of two integers; 0.5 is the most
+            that there can be.
+    """
+
+    layer: str
+    count: int
+    values: int
+    distance: float
+
+
+def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, image: Tensor) -> FirstFlips:
+    """Compare the integers that each layer multiplies, in the order of execution.
+
+    Args:
+        net: The fake-quantized network, on the CPU.
+        bits: Of its adaptive layers.
+        content: The graph of these bits.
+        image: (N, C, H, W) in [0, 1], padded if need be.
+    """
+    layers, inputs = {layer.name: layer for layer in net.quant_layers()}, {}
+
+    def note(layer: QuantLayer, given: tuple) -> None:
+        inputs[layer.name] = given[0]  # in the order of execution
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers.values()]
+    try:
+        run_at(net, image, bits)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    model = onnx.load_from_string(content)
+    made = {name for node in model.graph.node for name in node.output}
+    names = [name for name in inputs if integers_of(name) in made]
+    model.graph.output.extend(helper.make_tensor_value_info(integers_of(one), TensorProto.UINT8, None) for one in names)
+    results = open_session(model).run([integers_of(name) for name in names], {'image': image.numpy()})
+    for name, integers in zip(names, results, strict=True):
+        layer, x = layers[name], inputs[name]
+        own = layer.options.activation.bits if layer.index is None else bits[layer.index]
+        grid = freeze_layer(layer, own).grid
+        quotient = x.div(float(grid.scale))
+        expected = np.clip(quotient.round().numpy() + grid.zero_point, 0, grid.top)
+        if integers.shape != expected.shape:
+            continue  # made before a pixel shuffle, which has another order
+        flipped = integers != expected
+        if flipped.any():
+            fraction = quotient.double().numpy()[flipped] % 1
+            return FirstFlips(name, int(flipped.sum()), flipped.size, float(np.abs(fraction - 0.5).max()))
+    return FirstFlips('', 0, 0, 0.0)

@@ -1,0 +1,152 @@
+"""A calibrated network as a folder of integer graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from tqdm import tqdm
+
+import dynq_basicsr
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.deploy.assemble import PortableAssembler
+from dynq_basicsr.deploy.base_graph import image_channels, resolutions, trace_controller, trace_network
+from dynq_basicsr.deploy.check import (
+    Agreement,
+    agreement,
+    check_layers,
+    check_skeleton,
+    open_session,
+    run_at,
+    trial_images,
+)
+from dynq_basicsr.deploy.codes import enumerate_codes
+from dynq_basicsr.deploy.frozen import FrozenLayer, float_layer, freeze_layer
+from dynq_basicsr.deploy.kernels import KernelAssembler
+from dynq_basicsr.deploy.model_folder import writing_folder
+from dynq_basicsr.deploy.simplify import simplify
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.tiling import TilingOptions
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of one bit assignment.
+
+    Attributes:
+        code: Its name.
+        fab: Mean bits over adaptive layers.
+        size: Of its graph, bytes.
+        agreement: With the fake-quantized network on artificial images.
+    """
+
+    code: str
+    fab: float
+    size: int
+    agreement: Agreement
+
+
+def freeze(
+    net: QuantizedSR,
+    folder: str | Path,
+    tiling: TilingOptions,
+    expected: Mapping[str, Mapping[str, float]] | None = None,
+    scale: int | None = None,
+) -> list[Exported]:
+    """Write a model folder.
+
+    Args:
+        net: A calibrated network; moved to the CPU.
+        folder: Where to; made, or replaced if it is a model folder.
+        tiling: How images are cut into patches unless the runtime is told otherwise.
+        expected: Data set -> metric -> value, measured in PyTorch, for the manifest.
+        scale: What the option file says; None: nothing.
+
+    Returns:
+        One entry a graph.
+
+    Raises:
+        DynqError: If the network cannot be frozen exactly; says why. Nothing is written then.
+    """
+    if not net.plan.quantized:
+        raise DynqError('The network is float (quantization is off), so there are no integers to export.')
+    if not net.calibrated:
+        raise DynqError('The quantized network was never calibrated; train it before it is exported.')
+    net = net.cpu().float().eval().to(memory_format=torch.contiguous_format)
+    own = _scale(net)
+    if scale is not None and scale != own:
+        raise DynqError(f'scale: the option file says {scale}, but the network enlarges by {own}; make them agree.')
+    choices = enumerate_codes(net)
+    frozen = {code: _freeze_layers(net, bits) for code, bits in choices.bits.items()}
+    base, factors = simplify(trace_network(net)), resolutions(net)
+    kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
+    check_skeleton(net, kernels.assemble({layer.name: float_layer(layer) for layer in net.quant_layers()}))
+    exported, graphs = [], {}
+    with writing_folder(folder) as writer:
+        for code, bits in tqdm(choices.bits.items(), desc='export', unit='graph', disable=None, leave=False):
+            check_layers(net, bits, frozen[code], factors)
+            model = kernels.assemble(frozen[code])
+            content = model.SerializeToString()
+            fab = sum(bits) / len(bits) if bits else 32.0
+            exported.append(Exported(code, fab, len(content), _agreement(net, bits, content)))
+            qdq = writer.add(f'{code}.qdq.onnx', portable.assemble(frozen[code]).SerializeToString())
+            graphs[code] = {**writer.add(f'{code}.onnx', content), 'fab': fab, 'qdq': qdq}
+        controller = None
+        if getattr(net.policy, 'controller', None) is not None:
+            model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(next(iter(frozen.values())))
+            controller = writer.add('controller.onnx', model.SerializeToString())
+        writer.finish(
+            {
+                'versions': {
+                    'dynq_basicsr': dynq_basicsr.__version__,
+                    'torch': torch.__version__,
+                    'onnx': onnx.__version__,
+                },
+                'scale': own,
+                'channels': image_channels(net),
+                'size': {'multiple': net.sizes.multiple, 'least': net.sizes.minimum},
+                'scope': net.quantization.scope,
+                'graphs': graphs,
+                'controller': controller,
+                'policy': choices.policy,
+                'tiling': {
+                    'patch_size': tiling.patch_size,
+                    'patch_step': tiling.patch_step or tiling.patch_size,
+                    'patch_merge': tiling.patch_merge,
+                },
+                'network_g': _plain({'type': 'QuantizedSR', **net.description}),
+                'expected': expected or {},
+            }
+        )
+    return exported
+
+
+def _freeze_layers(net: QuantizedSR, bits: tuple[float, ...]) -> dict[str, FrozenLayer]:
+    return {
+        layer.name: freeze_layer(layer, layer.options.activation.bits if layer.index is None else bits[layer.index])
+        for layer in net.quant_layers()
+    }
+
+
+def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:
+    session = open_session(content)
+    pairs = [(run_at(net, image, bits), session.run(None, {'image': image.numpy()})[0]) for image in trial_images(net)]
+    each = [agreement(expected.numpy(), result) for expected, result in pairs]
+    return Agreement(*(sum(values) / len(each) for values in zip(*(asdict(one).values() for one in each), strict=True)))
+
+
+@torch.no_grad()
+def _scale(net: QuantizedSR) -> int:
+    image = trial_images(net)[0]
+    with net.floating():
+        return net.backbone(image).shape[-1] // image.shape[-1]
+
+
+def _plain(value: object) -> object:
+    """Mappings and sequences as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,185 @@
+"""Quantized layers in the operators that ONNX Runtime multiplies in integers, with a float result.
+
+ONNX Runtime's ``QLinearConv`` rounds the bias to the grid of the products and its result to 8 bits, and ``ConvInteger``
+is slower than a float convolution. So a convolution becomes a matrix product here: ``Gather`` lays the pixels under the
+kernel side by side, ``MatMulIntegerToFloat`` accumulates in int32 and scales, exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto, TensorProto
+
+from dynq_basicsr.deploy.assemble import Assembler, Slot
+from dynq_basicsr.deploy.frozen import FrozenLayer
+from dynq_basicsr.deploy.graph import CONTRIB, attribute, makers_of
+from dynq_basicsr.deploy.pixel_index import PixelIndex
+from dynq_basicsr.deploy.simplify import Base
+
+_TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+# A product with fewer columns than this wastes most of a kernel's registers.
+_FEW_COLUMNS = 48
+# From here on, a gather of all pixels under a kernel costs more than one of rows and one of columns.
+_MANY_TAPS = 25
+_DEPTH_TO_SPACE = {  # mode: dimensions behind the pixel, their order after the shuffle
+    'DCR': (lambda block, channels: [block, block, channels], [0, 1, 3, 2, 4, 5]),
+    'CRD': (lambda block, channels: [channels, block, block], [0, 1, 4, 2, 5, 3]),
+}
+
+
+class KernelAssembler(Assembler):
+    """Quantized layers for ONNX Runtime.
+
+    Args:
+        base: The graph.
+        resolutions: See ``base_graph.resolutions``.
+    """
+
+    def __init__(self, base: Base, resolutions: dict[str, int]) -> None:
+        super().__init__(base)
+        self.resolutions = resolutions
+        self._makers = makers_of(base.nodes)
+
+    def assemble(self, layers):
+        """See ``Assembler``."""
+        self._index = None
+        return super().assemble(layers)
+
+    def add_node(self, node: NodeProto) -> None:
+        """Write a node; ``PRelu`` as a maximum, since ONNX Runtime's takes thirty times as long."""
+        slopes = self.base.constants.get(node.input[1]) if node.op_type == 'PRelu' else None
+        if slopes is None:
+            return super().add_node(node)
+        writer, x = self.writer, node.input[0]
+        if (slopes <= 1).all():
+            writer.op('Max', x, writer.op('Mul', x, node.input[1]), output=node.output[0])
+            return None
+        below = writer.op('Min', x, writer.constant(np.float32(0)))
+        writer.op('Add', writer.op('Relu', x), writer.op('Mul', below, node.input[1]), output=node.output[0])
+        return None
+
+    def add_layer(self, slot: Slot) -> None:
+        """Write a layer in integers, or as QDQ where one of its operands is float."""
+        layer = slot.layer
+        if not layer.integer:
+            self.add_portable(slot)
+        elif layer.weight.ndim == 2:
+            self._product(slot, *self.quantize(slot.source, layer), layer.weight.T, slot.output)
+        elif layer.name in self.resolutions and _keeps_size(layer):
+            self._convolve(slot)
+        else:
+            self._convolve_slowly(slot)
+
+    def _convolve(self, slot: Slot) -> None:
+        """A convolution of stride 1 that keeps the size of what it reads."""
+        layer, writer = slot.layer, self.writer
+        weight = _dense(layer)  # (C_out, C, kh, kw)
+        outputs, channels, height, width = weight.shape
+        rows, scale, zero = self._rows(slot, channels)
+        by_row = height > 1 and height * outputs <= _FEW_COLUMNS
+        taps = (1, width) if by_row else (height, width)
+        pixels = self._neighbours(rows, layer, taps, channels)
+        kernel = weight.transpose(2, 3, 1, 0)  # kh, kw, C, C_out
+        if by_row:
+            flat = kernel.transpose(1, 2, 0, 3).reshape(width * channels, height * outputs)
+            sums = writer.op('MatMulInteger', pixels, self._weight(flat, layer), zero)
+            total = self._add_rows(sums, layer, height, outputs)
+            result = self._scaled(total, slot, scale, (outputs,))
+        else:
+            result = self._product(slot, pixels, scale, zero, kernel.reshape(-1, outputs))
+        writer.op('Transpose', result, output=slot.output, perm=_TO_CHANNELS_FIRST)
+
+    def _rows(self, slot: Slot, channels: int) -> tuple[str, str, str]:
+        """The input as integers, one pixel a row, (N * H * W, C); scale and zero point.
+
+        A pixel shuffle before it moves integers instead of floats: quantization does not care where a pixel is.
+        """
+        shuffle = self._makers.get(slot.source)
+        shuffled = shuffle is not None and shuffle.op_type == 'DepthToSpace'
+        integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer)
+        pixels = self.writer.op('Transpose', integers, perm=_TO_CHANNELS_LAST)
+        if shuffled:
+            shape, order = _DEPTH_TO_SPACE[attribute(shuffle, 'mode') or 'DCR']
+            pixels = self._reshape(pixels, [0, 0, 0, *shape(attribute(shuffle, 'blocksize'), channels)])
+            pixels = self.writer.op('Transpose', pixels, perm=order)
+        return self._reshape(pixels, [-1, channels]), scale, zero
+
+    def _neighbours(self, rows: str, layer: FrozenLayer, taps: tuple[int, int], channels: int) -> str:
+        """Pixels under the kernel side by side, (N, H, W, taps * C); the zero point where it leaves the image."""
+        writer = self.writer
+        if self._index is None:
+            self._index = PixelIndex(writer, self.base.model.graph.input[0].name)
+        # a large kernel row by row: copies are few and long then
+        steps = [taps] if taps[0] * taps[1] <= _MANY_TAPS else [(1, taps[1]), (taps[0], 1)]
+        for number, step in enumerate(steps):
+            index = self._index.of(self.resolutions[layer.name], step, layer.dilation)
+            border = writer.constant(np.full((1, channels), layer.grid.zero_point, np.uint8))
+            rows = writer.op('Gather', writer.op('Concat', rows, border, axis=0), index, axis=0)
+            channels *= step[0] * step[1]
+            last = number == len(steps) - 1
+            rows = self._reshape(rows, [0, 0, 0, channels] if last else [-1, channels])
+        return rows
+
+    def _add_rows(self, sums: str, layer: FrozenLayer, height: int, outputs: int) -> str:
+        """Add what each row of the kernel gives, (N, H, W, kh * C_out) -> (N, H, W, C_out), in int32."""
+        writer = self.writer
+        index = self._index.of(self.resolutions[layer.name], (height, 1), layer.dilation)
+        index = writer.op('Mul', index, writer.constant(np.int32(height)))
+        index = writer.op('Add', index, writer.constant(np.arange(height, dtype=np.int32)))
+        border = writer.constant(np.zeros((height, outputs), np.int32))
+        rows = writer.op('Concat', self._reshape(sums, [-1, outputs]), border, axis=0)
+        parts = writer.op('Gather', rows, index, axis=0)  # (N, H, W, kh, C_out)
+        return writer.op('ReduceSum', parts, writer.constant(np.array([3])), keepdims=0)
+
+    def _product(
+        self, slot: Slot, source: str, scale: str, zero: str, weight: np.ndarray, output: str | None = None
+    ) -> str:
+        """The matrix product with the weight (K, C_out), scaled, with its bias."""
+        weight_scale, bias = (self.writer.constant(part) for part in slot.folded())
+        inputs = source, self._weight(weight, slot.layer), scale, weight_scale, zero, '', bias
+        return self.writer.op('MatMulIntegerToFloat', *inputs, domain=CONTRIB, output=output)
+
+    def _scaled(self, sums: str, slot: Slot, scale: str, shape: tuple[int, ...], output: str | None = None) -> str:
+        writer = self.writer
+        weight_scale, bias = slot.folded()
+        factor = writer.constant((slot.layer.grid.scale * weight_scale).reshape(shape))
+        scaled = writer.op('Mul', writer.op('Cast', sums, to=TensorProto.FLOAT), factor)
+        return writer.op('Add', scaled, writer.constant(bias.reshape(shape)), output=output)
+
+    def _convolve_slowly(self, slot: Slot) -> None:
+        """A convolution of any geometry, by ``ConvInteger``, which is fast for unsigned weights only."""
+        layer, writer = slot.layer, self.writer
+        integers, _, zero = self.quantize(slot.source, layer)
+        weight = writer.constant((layer.weight.astype(np.int16) + 128).astype(np.uint8))
+        sums = writer.op(
+            'ConvInteger', integers, weight, zero, writer.constant(np.uint8(128)), strides=layer.stride,
+            pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
+        )  # fmt: skip
+        self._scaled(sums, slot, '', (-1, 1, 1), slot.output)
+
+    def _weight(self, weight: np.ndarray, layer: FrozenLayer) -> str:
+        if layer.weight_bits > 4:
+            return self.writer.constant(weight)
+        return self.writer.op('Cast', self.writer.constant(weight, int4=True), to=TensorProto.INT8)
+
+    def _reshape(self, source: str, shape: list[int]) -> str:
+        return self.writer.op('Reshape', source, self.writer.constant(np.array(shape)))
+
+
+def _keeps_size(layer: FrozenLayer) -> bool:
+    """Whether a convolution gives as many pixels as it reads, with the kernel around each."""
+    reach = tuple(spread * (side - 1) for spread, side in zip(layer.dilation, layer.weight.shape[2:], strict=True))
+    return tuple(layer.stride) == (1, 1) and reach == tuple(2 * margin for margin in layer.padding)
+
+
+def _dense(layer: FrozenLayer) -> np.ndarray:
+    """The weight of a grouped convolution as that of a plain one, zeros between groups."""
+    if layer.groups == 1:
+        return layer.weight
+    outputs, inputs, *kernel = layer.weight.shape
+    dense = np.zeros((outputs, inputs * layer.groups, *kernel), layer.weight.dtype)
+    each = outputs // layer.groups
+    for group in range(layer.groups):
+        rows, columns = slice(group * each, (group + 1) * each), slice(group * inputs, (group + 1) * inputs)
+        dense[rows, columns] = layer.weight[rows]
+    return dense

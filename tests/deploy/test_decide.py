@@ -79,7 +79,7 @@ def test_on_a_threshold_the_factor_nearer_to_the_middle(thresholds, monkeypatch)
 @pytest.mark.parametrize('granularity_bits', [[4, 6, 8], [8]])
 def test_controller_and_entropy_decide_as_granular_dq(real_patches, patches, entropy_bits, granularity_bits):
     theirs = GranularityEntropyPolicy(
-        AdaptiveBody(1, ActivationOptions(), shallow_channels=3), granularity_bits, entropy_bits
+        AdaptiveBody(1, ActivationOptions(bits=8), shallow_channels=3), granularity_bits, entropy_bits
     ).eval()
     if entropy_bits:
         theirs.set_distribution(torch.linspace(1.5, 3.4, 500))

@@ -15,8 +15,8 @@ VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 # What of this package does not import BasicSR. Before the first line of anything else runs, BasicSR must be complete:
 # were it imported from within such a module, registering the plugin would need that same half-initialised module.
 WITHOUT_BASICSR = ('_autoload', 'cli', 'compat', 'compat.torchvision_ops', 'compat.safe_yaml', 'deploy',
-                   'errors', 'image_bytes', 'patch_grid', 'policies', 'quantization', 'report', 'test', 'train',
-                   'upscale')
+                   'errors', 'image_bytes', 'patch_grid', 'policies', 'quantization', 'report',
+                   'report.command', 'test', 'train', 'upscale')
 
 
 def _before_torchvision_meta():

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dynq_basicsr.deploy.extra import require
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.report.command import run_command
 
 if TYPE_CHECKING:
     from dynq_basicsr.models.quantized_model import QuantizedModel
@@ -82,17 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 after an error that the user can mend.
     """
-    from dynq_basicsr.report.command import run_command
-
     parser = argparse.ArgumentParser(prog='python -m dynq_basicsr.export', description='Freeze a network to integers.')
     parser.add_argument('-opt', required=True, help='an option file for tests, as options/test_quantized_x4.yml')
     parser.add_argument('--checkpoint', type=Path, help='instead of path.pretrain_network_g')
     parser.add_argument('--out', required=True, type=Path, help='the model folder to write')
     parser.add_argument('--expected', action='store_true', help='measure the data sets of the option file, too')
     given = parser.parse_args(arguments)
-    return run_command(
-        lambda: sys.stdout.write(export(given.opt, given.checkpoint, given.out, given.expected) + '\n') and None
-    )
+    return run_command(lambda: print(export(given.opt, given.checkpoint, given.out, given.expected)))
 
 
 if __name__ == '__main__':

@@ -57,14 +57,12 @@ def find_images(folder: Path, scale: int, count: int) -> list[tuple[Path, Path |
 
 
 def psnr(result: Path, truth: Path, border: int) -> float:
-    """PSNR in dB on BT.601's Y, as BasicSR computes it."""
-    planes = []
-    for path in (result, truth):
-        image = cv2.imread(str(path))[border:-border, border:-border].astype(np.float64)
-        planes.append(image @ np.array([24.966, 128.553, 65.481]) / 255 + 16)
-    rows, columns = map(min, *(plane.shape for plane in planes))
-    error = np.mean((planes[0][:rows, :columns] - planes[1][:rows, :columns]) ** 2)
-    return float(10 * np.log10(255**2 / error))
+    """BasicSR's PSNR in dB on Y; what the HR image has beyond the result is cut off."""
+    from basicsr.metrics import calculate_psnr  # here, so that no contestant's process imports it
+
+    image = cv2.imread(str(result))
+    rows, columns = image.shape[:2]
+    return float(calculate_psnr(image, cv2.imread(str(truth))[:rows, :columns], border, test_y_channel=True))
 
 
 def contestants(given: argparse.Namespace, work: Path) -> list[Contestant]:

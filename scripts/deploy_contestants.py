@@ -7,10 +7,8 @@ So contestants take turns, none disturbs another, and the peak memory of a proce
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ import cv2
 import numpy as np
 
 from dynq_basicsr.deploy.manifest import NAME, Manifest
+from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.router import Router, RunOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions
@@ -133,12 +132,12 @@ def _turn(upscale: Upscale, router: Router | None, images: Sequence[np.ndarray])
 
 
 def float_network(option_file: Path):
-    """The float network of an option file in eval mode, its size requirement and its scale.
+    """The float network of an option file in eval mode, its size requirement, its channels and its scale.
 
     Raises:
         DynqError: If it is a quantized one, or its weights do not fit.
     """
-    from dynq_basicsr.archs.arch_options import size_requirement
+    from dynq_basicsr.archs.arch_options import input_channels, size_requirement
     from dynq_basicsr.archs.quantized_arch import QuantizedSR
     from dynq_basicsr.report.one_image import load_model, read_options
 
@@ -146,7 +145,8 @@ def float_network(option_file: Path):
     if isinstance(net, QuantizedSR):
         raise DynqError(f'{option_file}: the network is quantized; give --opt a float one.')
     options = read_options(option_file)
-    return net, size_requirement(net, options['network_g']), options['scale']
+    section = options['network_g']
+    return net, size_requirement(net, section), input_channels(net, section), options['scale']
 
 
 def pytorch(contestant: Contestant) -> Upscale:
@@ -157,7 +157,7 @@ def pytorch(contestant: Contestant) -> Upscale:
     from dynq_basicsr.models.tiling import run_tiled
 
     torch.set_num_threads(contestant.run.threads)
-    net, sizes, _ = float_network(contestant.option_file)
+    net, sizes, *_ = float_network(contestant.option_file)
     memory_format = {'contiguous': torch.contiguous_format, 'channels_last': torch.channels_last}[contestant.layout]
     net = net.to(memory_format=memory_format)
     precision = torch.autocast('cpu', torch.bfloat16) if contestant.bfloat16 else contextlib.nullcontext()
@@ -186,28 +186,26 @@ def export_float(option_file: Path, folder: Path) -> None:
     """
     import torch
 
-    net, sizes, scale = float_network(option_file)
-    folder.mkdir(parents=True, exist_ok=True)
-    channels = next(net.parameters()).shape[1]
+    net, sizes, channels, scale = float_network(option_file)
     side = sizes.padded(48)
     n, height, width = (torch.export.Dim(name) for name in ('n', 'height', 'width'))
     if sizes.multiple > 1:
         height, width = sizes.multiple * height, sizes.multiple * width
     try:
-        torch.onnx.export(
-            net, (torch.rand(2, channels, side, side + 2 * sizes.multiple),), folder / 'float.onnx',
+        program = torch.onnx.export(
+            net, (torch.rand(2, channels, side, side + 2 * sizes.multiple),),
             input_names=['image'], output_names=['result'], dynamic_shapes=({0: n, 2: height, 3: width},),
-            dynamo=True, external_data=False, verbose=False,
+            dynamo=True, verbose=False,
         )  # fmt: skip
     except Exception as error:  # the exporter's errors have no common class
         raise DynqError(f'{option_file}: torch.onnx cannot export the float network ({str(error)[:200]}).') from error
-    content = (folder / 'float.onnx').read_bytes()
-    write_manifest(folder, {
-        'format': 1, 'scale': scale, 'channels': channels, 'controller': None,
-        'size': {'multiple': sizes.multiple, 'least': sizes.minimum},
-        'graphs': {'float': {'file': 'float.onnx', 'sha256': hashlib.sha256(content).hexdigest()}},
-        'policy': {'type': 'fixed', 'code': 'float'}, 'tiling': {},
-    })  # fmt: skip
+    with writing_folder(folder) as writer:
+        writer.finish({
+            'scale': scale, 'channels': channels, 'controller': None,
+            'size': {'multiple': sizes.multiple, 'least': sizes.minimum},
+            'graphs': {'float': writer.add('float.onnx', program.model_proto.SerializeToString())},
+            'policy': {'type': 'fixed', 'code': 'float'}, 'tiling': {},
+        })  # fmt: skip
 
 
 def fix_code(model: Path, folder: Path) -> str:
@@ -220,16 +218,11 @@ def fix_code(model: Path, folder: Path) -> str:
     graphs = Manifest.load(model).graphs
     ordered = sorted(graphs, key=lambda code: graphs[code].fab or 0)
     code = ordered[len(ordered) // 2]
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(graphs[code].path, folder)
-    only = {'graphs': {code: values['graphs'][code]}, 'controller': None, 'policy': {'type': 'fixed', 'code': code}}
-    write_manifest(folder, values | only)
+    with writing_folder(folder) as writer:
+        entry = values['graphs'][code] | writer.add(graphs[code].path.name, graphs[code].read())
+        only = {'graphs': {code: entry}, 'controller': None, 'policy': {'type': 'fixed', 'code': code}}
+        writer.finish(values | only)
     return code
-
-
-def write_manifest(folder: Path, values: dict) -> None:
-    """Write the manifest of a model folder."""
-    (folder / NAME).write_text(json.dumps(values), encoding='utf-8')
 
 
 def tiling_of(model: Path, batch: int) -> TilingOptions:

@@ -65,6 +65,16 @@ def size_requirement(net: nn.Module, options: Mapping) -> SizeRequirement:
     return SizeRequirement(profile.multiple(network_options(options).__getitem__)) if profile else SizeRequirement()
 
 
+def input_channels(net: nn.Module, options: Mapping) -> int:
+    """Channels of the image that a bare network takes: its own word (``net.input_channels``), its options', or 3.
+
+    Args:
+        net: The network.
+        options: Those that it was built from.
+    """
+    return getattr(net, 'input_channels', options.get('num_in_ch', options.get('in_chans', 3)))
+
+
 def build_backbone(options: Mapping) -> nn.Module:
     """Build a registered architecture.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dynq_basicsr.archs.arch_options import size_requirement
+from dynq_basicsr.archs.arch_options import input_channels, size_requirement
 from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.options import QuantizationOptions
@@ -20,7 +20,7 @@ class LayerPlan:
 
     Attributes:
         rule: Where the plan comes from, for the log.
-        head: The convolution that runs first; what it makes of the image is the shallow feature.
+        head: The convolution that runs first, whose output is the shallow feature; empty if nobody looks at it.
         adaptive: The policy decides their activation bits.
         static: Layers of the body at the base bits.
         ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
@@ -40,7 +40,9 @@ class LayerPlan:
         return (*self.adaptive, *self.static, *self.ends)
 
 
-def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions) -> LayerPlan:
+def plan_layers(
+    net: nn.Module, backbone: Mapping, options: QuantizationOptions, needs_head: bool = False
+) -> LayerPlan:
     """Choose layers by the patterns of the option file, else the profile, else a generic rule; then leave out.
 
     Without a profile, scope ``full`` takes every other convolution at the input's resolution or above as an end.
@@ -49,14 +51,17 @@ def plan_layers(net: nn.Module, backbone: Mapping, options: QuantizationOptions)
         net: The float network.
         backbone: Its options, ``type`` included.
         options: The ``quantization`` section.
+        needs_head: Whether somebody looks at the shallow feature; a network without a profile runs once to find it.
 
     Raises:
         DynqError: If a pattern matches nothing, or no rule fits.
     """
     profile = _find_profile(net, foreign=backbone['type'] == 'Spandrel')
-    in_channels = getattr(net, 'input_channels', backbone.get('num_in_ch', backbone.get('in_chans', 3)))
+    in_channels = input_channels(net, backbone)
     multiple = size_requirement(net, backbone).multiple
-    head = _first_registered(net) if profile else first_convolution(net, in_channels, multiple)
+    head = ''
+    if needs_head:
+        head = _first_registered(net) if profile else first_convolution(net, in_channels, multiple)
     if not options.enabled:
         return LayerPlan('quantization is off', head)
     full = options.scope == 'full'

@@ -15,7 +15,7 @@ from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import AdaptiveBody
-from dynq_basicsr.policies.registry import build_policy, policy_options
+from dynq_basicsr.policies.registry import build_policy, needs_shallow, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
@@ -47,10 +47,9 @@ class QuantizedSR(nn.Module):
         self.backbone = build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
         self.sizes = size_requirement(self.backbone, backbone)
-        self.plan = plan_layers(self.backbone, backbone, self.quantization)
-        head = self.backbone.get_submodule(self.plan.head)
-        head.register_forward_hook(self.context.look)
-        body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, head.out_channels)
+        self.plan = plan_layers(self.backbone, backbone, self.quantization, needs_shallow(policy))
+        channels = self._watch_shallow_feature() if self.plan.head else 0
+        body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, channels)
         self.policy = build_policy(policy, body)
         if self.policy.needs_shallow and self.plan.head in self.plan.adaptive:
             raise DynqError(
@@ -65,6 +64,12 @@ class QuantizedSR(nn.Module):
         }
         self.register_buffer('calibrated', torch.tensor(not self.plan.quantized))
         self._log_layers()
+
+    def _watch_shallow_feature(self) -> int:
+        """Let the context see what the head makes of the image; return its channels."""
+        head = self.backbone.get_submodule(self.plan.head)
+        head.register_forward_hook(self.context.look)
+        return head.out_channels
 
     def _quantize_layers(self) -> None:
         modules, plan, options = dict(self.backbone.named_modules()), self.plan, self.quantization

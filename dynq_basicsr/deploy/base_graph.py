@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.archs.arch_options import input_channels
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.symbolic import register_symbolics
 from dynq_basicsr.errors import DynqError
@@ -72,11 +73,11 @@ class _Logits(nn.Module):
     def __init__(self, net: QuantizedSR) -> None:
         super().__init__()
         self.backbone, self.controller = net.backbone, net.policy.controller
+        self.head = net.backbone.get_submodule(net.plan.head)
 
     def forward(self, image: Tensor) -> Tensor:
         seen: list[Tensor] = []
-        head = next(module for module in self.backbone.modules() if isinstance(module, nn.Conv2d))
-        hook = head.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+        hook = self.head.register_forward_hook(lambda layer, inputs, output: seen.append(output))
         try:
             self.backbone(image)
         finally:
@@ -137,8 +138,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 def image_channels(net: QuantizedSR) -> int:
     """Channels of the image that a network takes."""
-    options = net.description['backbone']
-    return getattr(net.backbone, 'input_channels', options.get('num_in_ch', options.get('in_chans', 3)))
+    return input_channels(net.backbone, net.description['backbone'])
 
 
 @torch.no_grad()

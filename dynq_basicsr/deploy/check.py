@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.base_graph import DOMAIN, LAYER, image_channels
-from dynq_basicsr.deploy.frozen import FrozenLayer
+from dynq_basicsr.deploy.frozen import FrozenLayer, bits_of
 from dynq_basicsr.deploy.kernels import KernelAssembler
 from dynq_basicsr.deploy.simplify import Base
 from dynq_basicsr.errors import DynqError
@@ -91,23 +91,14 @@ def check_layers(
     Raises:
         DynqError: Names the first layer that differs.
     """
-    image, inputs = trial_images(net)[0], {}
-
-    def note(layer: QuantLayer, given: tuple) -> None:
-        inputs[layer.name] = given[0]
-
-    hooks = [layer.register_forward_pre_hook(note) for layer in net.quant_layers()]
-    try:
-        run_at(net, image, bits)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    image = trial_images(net)[0]
+    inputs = layer_inputs(net, image, bits)
     taken = {layer.name: layer for layer in net.quant_layers() if layers[layer.name].integer}
     feeds = {'image': image} | {f'input {name}': inputs[name] for name in taken}
     session = open_session(_layers_alone(feeds, layers, resolutions))
     results = session.run([f'output {name}' for name in taken], {name: x.numpy() for name, x in feeds.items()})
     for (name, layer), result in zip(taken.items(), results, strict=True):
-        expected, tolerance = _integer_result(layer, layers[name], inputs[name])
+        expected, tolerance = _integer_result(layer, bits_of(layer, bits), layers[name], inputs[name])
         if not bool((torch.from_numpy(result).double() - expected).abs().le(tolerance).all()):
             raise DynqError(f'{name}: its integers do not give the numbers of the network; not exported. Report this.')
 
@@ -132,10 +123,9 @@ def _layers_alone(
     return KernelAssembler(base, dict(resolutions)).assemble(layers)
 
 
-def _integer_result(layer: QuantLayer, frozen: FrozenLayer, x: Tensor) -> tuple[Tensor, Tensor]:
+def _integer_result(layer: QuantLayer, bits: float, frozen: FrozenLayer, x: Tensor) -> tuple[Tensor, Tensor]:
     """What the fake-quantized layer gives, its sum computed exactly; how far a float32 result may be from it."""
     step, weight_step = float(frozen.grid.scale), torch.from_numpy(frozen.weight_scale).double()
-    bits = frozen_bits(layer, frozen)
     integers = (layer.activation_range.quantize(x, bits).double() / step).round()
     shape = (-1, *[1] * (layer.weight.dim() - 1))
     weight = (layer.quantized_weight().double() / weight_step.view(shape)).round()
@@ -148,11 +138,6 @@ def _integer_result(layer: QuantLayer, frozen: FrozenLayer, x: Tensor) -> tuple[
     scaled = sums * step * weight_step
     places = _LAST_PLACES * torch.finfo(torch.float32).eps
     return scaled + bias, places * (scaled.abs() + bias.abs())
-
-
-def frozen_bits(layer: QuantLayer, frozen: FrozenLayer) -> float:
-    """The bits that a layer's grid has."""
-    return float(int(frozen.grid.top).bit_length())
 
 
 @torch.no_grad()
@@ -182,6 +167,22 @@ def check_skeleton(net: QuantizedSR, model: onnx.ModelProto) -> None:
                 f'{len(image)} images of {image.shape[3]} x {image.shape[2]} pixels, so it is not exported: something '
                 'in it depends on the size in a way that tracing does not see.'
             )
+
+
+def layer_inputs(net: QuantizedSR, image: Tensor, bits: Sequence[float]) -> dict[str, Tensor]:
+    """Inputs of the quantized layers while the network runs as in ``run_at``, in the order of execution."""
+    inputs: dict[str, Tensor] = {}
+
+    def note(layer: QuantLayer, given: tuple) -> None:
+        inputs[layer.name] = given[0]
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in net.quant_layers()]
+    try:
+        run_at(net, image, bits)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return inputs
 
 
 @torch.no_grad()

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 
-from dynq_basicsr.cli import sentence
 from dynq_basicsr.deploy.image_files import FORMATS, plan_jobs, prepare_output
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.router import Router, RunOptions
@@ -19,6 +18,7 @@ from dynq_basicsr.deploy.sessions import RUNTIMES
 from dynq_basicsr.deploy.upscale_files import upscale_files
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.report.command import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -147,14 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = build_parser().parse_args(arguments)
     try:
-        return 1 if upscale(given) else 0
-    except DynqError as error:
-        print(sentence(error), file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f'{error.filename}: ' if error.filename else ''
-        print(sentence(DynqError(f'{where}{error.strerror or error}; check the path and the disk.')), file=sys.stderr)
-        return 2
+        return run_command(lambda: 1 if upscale(given) else 0)
     except KeyboardInterrupt:
         print('dynq_basicsr: interrupted; the same command goes on with what is missing.', file=sys.stderr)
         return 130

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.assemble import integers_of
-from dynq_basicsr.deploy.check import open_session, run_at
-from dynq_basicsr.deploy.frozen import freeze_layer
-from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.deploy.check import layer_inputs, open_session
+from dynq_basicsr.deploy.frozen import bits_of, freeze_layer
 
 
 @dataclass(frozen=True)
@@ -44,17 +43,7 @@ def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, im
         content: The graph of these bits.
         image: (N, C, H, W) in [0, 1], padded if need be.
     """
-    layers, inputs = {layer.name: layer for layer in net.quant_layers()}, {}
-
-    def note(layer: QuantLayer, given: tuple) -> None:
-        inputs[layer.name] = given[0]  # in the order of execution
-
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers.values()]
-    try:
-        run_at(net, image, bits)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    layers, inputs = {layer.name: layer for layer in net.quant_layers()}, layer_inputs(net, image, bits)
     model = onnx.load_from_string(content)
     made = {name for node in model.graph.node for name in node.output}
     names = [name for name in inputs if integers_of(name) in made]
@@ -62,8 +51,7 @@ def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, im
     results = open_session(model).run([integers_of(name) for name in names], {'image': image.numpy()})
     for name, integers in zip(names, results, strict=True):
         layer, x = layers[name], inputs[name]
-        own = layer.options.activation.bits if layer.index is None else bits[layer.index]
-        grid = freeze_layer(layer, own).grid
+        grid = freeze_layer(layer, bits_of(layer, bits)).grid
         quotient = x.div(float(grid.scale))
         expected = np.clip(quotient.round().numpy() + grid.zero_point, 0, grid.top)
         if integers.shape != expected.shape:

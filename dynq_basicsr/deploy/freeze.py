@@ -24,7 +24,7 @@ from dynq_basicsr.deploy.check import (
     trial_images,
 )
 from dynq_basicsr.deploy.codes import enumerate_codes
-from dynq_basicsr.deploy.frozen import FrozenLayer, float_layer, freeze_layer
+from dynq_basicsr.deploy.frozen import FrozenLayer, bits_of, float_layer, freeze_layer
 from dynq_basicsr.deploy.kernels import KernelAssembler
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.simplify import simplify
@@ -125,10 +125,7 @@ def freeze(
 
 
 def _freeze_layers(net: QuantizedSR, bits: tuple[float, ...]) -> dict[str, FrozenLayer]:
-    return {
-        layer.name: freeze_layer(layer, layer.options.activation.bits if layer.index is None else bits[layer.index])
-        for layer in net.quant_layers()
-    }
+    return {layer.name: freeze_layer(layer, bits_of(layer, bits)) for layer in net.quant_layers()}
 
 
 def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,6 +76,11 @@ class FrozenLayer:
         if self.weight_scale is None:
             return self.weight
         return self.weight * self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+
+
+def bits_of(layer: QuantLayer, bits: Sequence[float]) -> float:
+    """Bits of a layer's input where ``bits`` are those of the adaptive layers, in module order."""
+    return layer.options.activation.bits if layer.index is None else bits[layer.index]
 
 
 @torch.no_grad()

@@ -11,10 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from dynq_basicsr.deploy.manifest import FORMAT, NAME
 from dynq_basicsr.errors import DynqError
-
-MANIFEST = 'manifest.json'
-FORMAT = 1
 
 
 class FolderWriter:
@@ -42,7 +40,7 @@ class FolderWriter:
     def finish(self, manifest: Mapping) -> None:
         """Write the manifest, which makes the folder a model."""
         text = json.dumps({'format': FORMAT, **manifest}, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
-        self.add(MANIFEST, text.encode())
+        self.add(NAME, text.encode())
 
 
 @contextmanager
@@ -60,8 +58,8 @@ def writing_folder(target: str | Path) -> Iterator[FolderWriter]:
     target = Path(target)
     if target.exists() and not target.is_dir():
         raise DynqError(f'{target}: is a file; name a folder for the model.')
-    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise DynqError(f'{target}: holds files, but no model (no {MANIFEST}); name another folder.')
+    if target.is_dir() and any(target.iterdir()) and not (target / NAME).is_file():
+        raise DynqError(f'{target}: holds files, but no model (no {NAME}); name another folder.')
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}.tmp')
     beside.mkdir()

@@ -30,12 +30,12 @@ class BitPolicy(nn.Module):
     """Decides the activation bit-widths of adaptive layers.
 
     A policy is part of the network: its parameters are learned, saved and counted with it.
+
+    Attributes:
+        needs_shallow: Whether it looks at the shallow feature.
     """
 
-    @property
-    def needs_shallow(self) -> bool:
-        """Whether it looks at the shallow feature."""
-        return False
+    needs_shallow = False
 
     @property
     def candidates(self) -> tuple[int, ...]:

@@ -81,6 +81,8 @@ class GranularityEntropyPolicy(BitPolicy):
         adapting: While true, training forwards move the thresholds.
     """
 
+    needs_shallow = True
+
     def __init__(
         self,
         body: AdaptiveBody,
@@ -107,6 +109,7 @@ class GranularityEntropyPolicy(BitPolicy):
         self.controller = (
             GranularityBitController(body.shallow_channels, granularities, choices) if choices > 1 else None
         )
+        self.needs_shallow = self.controller is not None
         _check_body(body, self.candidates)
         self.register_buffer('quantiles', torch.tensor(entropy_quantiles if self.entropy_bits else ()))
         self.register_buffer('entropies', torch.full((QUANTILE_POINTS if self.entropy_bits else 0,), float('nan')))
@@ -116,11 +119,6 @@ class GranularityEntropyPolicy(BitPolicy):
         """Those of both parts; the controller's most bits only where entropy hands them out."""
         lower = self.granularity_bits[:-1] if self.entropy_bits else self.granularity_bits
         return tuple(sorted({*lower, *self.entropy_bits}))
-
-    @property
-    def needs_shallow(self) -> bool:
-        """Whether there is a controller."""
-        return self.controller is not None
 
     @property
     def measured(self) -> bool:

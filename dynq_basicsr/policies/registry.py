@@ -25,6 +25,12 @@ def policy_options(options: Mapping | None) -> dict[str, object]:
     return {one.name: one.default for one in parameters} | options
 
 
+def needs_shallow(options: Mapping | None) -> bool:
+    """Whether a policy of this type may look at the shallow feature; false where the type is wrong."""
+    kind = options.get('type') if isinstance(options, Mapping) else None
+    return isinstance(kind, str) and kind in POLICIES and POLICIES[kind].needs_shallow
+
+
 def build_policy(options: Mapping | None, body: AdaptiveBody) -> BitPolicy:
     """Build the policy that an option file asks for.
 

@@ -66,7 +66,7 @@ class Comparison:
     """
 
     def __init__(self, model: QuantizedModel, folder: Path) -> None:
-        self.model, self.net = model, model.network.cpu().to(memory_format=torch.contiguous_format)
+        self.model, self.net = model, model.network.cpu().eval().to(memory_format=torch.contiguous_format)
         self.twin = copy.deepcopy(self.net).to(memory_format=torch.channels_last)
         self.codes = {bits: code for code, bits in enumerate_codes(self.net).bits.items()}
         missing = [code for code in self.codes.values() if not (folder / f'{code}.onnx').is_file()]

@@ -17,8 +17,7 @@ QUICK = Quick(
 )  # fmt: skip
 DATA_REMEDY = (
     'link the photographs with scripts/link_datasets.sh, then make it with `python scripts/prepare_bicubic.py --hr '
-    'datasets/train/BSDS500/train datasets/train/BSDS500/val --out datasets/BSDS500_tiles_x4 --scale 4 --lmdb '
-    '--tile 320`'
+    'datasets/train/BSDS500/train --out datasets/BSDS500_tiles_x4 --scale 4 --lmdb --tile 320`'
 )
 _BASE = 'options/granular_{backbone}.yml'
 

@@ -66,7 +66,12 @@ def read_checkpoint(
     return state, description if isinstance(description, Mapping) else {}
 
 
-def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'params') -> None:
+def load_weights(
+    net: nn.Module,
+    path: str | Path,
+    param_key: str | None = 'params',
+    option: str = 'path.pretrain_network_g',
+) -> None:
     """Load a checkpoint so that every parameter is accounted for.
 
     A quantized network (``archs.QuantizedSR``) takes its own checkpoints whole, and float ones into its backbone. Names
@@ -76,12 +81,13 @@ def load_weights(net: nn.Module, path: str | Path, param_key: str | None = 'para
         net: The bare network, no parallel wrapper.
         path: See ``read_checkpoint``.
         param_key: See ``read_checkpoint``.
+        option: See ``read_checkpoint``.
 
     Raises:
         DynqError: Names the keys that are missing, left over or of another shape, or the option in which network_g
             differs from what the quantized checkpoint was made with.
     """
-    state, description = read_checkpoint(path, param_key)
+    state, description = read_checkpoint(path, param_key, option)
     wrapped = isinstance(getattr(net, 'context', None), BitContext)
     is_quantized = 'calibrated' in state or any('_range.log_' in key for key in state)
     if is_quantized and not wrapped:

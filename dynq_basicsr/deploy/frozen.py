@@ -152,5 +152,6 @@ def _grid(layer: QuantLayer, bits: float) -> Grid | None:
             f'integers give its numbers; {WAY_OUT}. Train with grid: integer.'
         )
     top = 2**bits - 1
-    scale = (values.upper - values.lower) / top
-    return Grid(scale.cpu().numpy()[()], int((-values.lower / scale).round()), int(top))
+    lower, upper = values.bounds(bits)
+    scale = (upper - lower) / top
+    return Grid(scale.cpu().numpy()[()], int((-lower / scale).round()), int(top))

@@ -16,7 +16,7 @@ from dynq_basicsr.quantization.layers import QuantLayer
 from dynq_basicsr.quantization.observers import InputObserver, observing
 from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.range_rules import RangeRules
-from dynq_basicsr.quantization.ranges import StepTable
+from dynq_basicsr.quantization.ranges import RangeTable, StepTable
 from dynq_basicsr.quantization.searches import search_clipping, search_step
 
 # Inputs above it count as never negative, as in QuantSR's code.
@@ -86,6 +86,8 @@ class Calibration:
                 layer.weight_range.set(self.rules.weight_bound(layer.weight, layer.options.weight))
             if isinstance(layer.activation_range, StepTable):
                 self._set_steps(layer.activation_range, observer)
+            elif isinstance(layer.activation_range, RangeTable):
+                self._set_ranges(layer.activation_range, observer)
             elif self.bit_aware_clipping and options.activation.bits != FLOAT_BITS:
                 layer.activation_range.set(*self._clipping(layer, observer, layer_bits))
             else:
@@ -102,6 +104,11 @@ class Calibration:
         limits = [[float(one) for one in table.limits(bits, signed)] for bits in table.candidates.tolist()]
         steps = [search_step(observer, low, high, self.clipping_norm) for low, high in limits]
         table.set(torch.tensor(steps), signed)
+
+    def _set_ranges(self, table: RangeTable, observer: InputObserver) -> None:
+        """Bit-aware clipping at each candidate bit-width."""
+        bounds = [search_clipping(observer, bits, table.grid, self.clipping_norm) for bits in table.candidates.tolist()]
+        table.set(*torch.tensor(bounds).T)
 
     def _clipping(self, layer: QuantLayer, observer: InputObserver, layer_bits: list[float]) -> tuple[float, float]:
         """Bit-aware clipping of one layer.

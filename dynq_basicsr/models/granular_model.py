@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.distributed import broadcast_module, gather_shares
@@ -52,6 +54,7 @@ class GranularDQModel(QuantizedModel):
         """Calibrate where that is to be done; then BasicSR's losses, optimizer, scheduler and EMA."""
         if not isinstance(self.network, QuantizedSR):
             raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
+        self.teacher = self._build_teacher() if self.recipe.teacher else None
         begins = not self.network.calibrated
         if begins:
             gather_shares(self._calibrate)
@@ -60,6 +63,12 @@ class GranularDQModel(QuantizedModel):
         if begins and hasattr(self, 'net_g_ema'):
             self.net_g_ema.load_state_dict(self.network.state_dict())
         self._set_mode()
+
+    def _build_teacher(self) -> QuantizedSR:
+        """The float network, which pads images as ours does; not trained, and no part of a checkpoint."""
+        net = QuantizedSR(self.opt['network_g']['backbone'])
+        load_weights(net, self.recipe.teacher, self.opt['path'].get('param_key_g', 'params'), 'train.teacher')
+        return net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
     @property
     def _entropy_policy(self) -> GranularityEntropyPolicy | None:
@@ -120,6 +129,9 @@ class GranularDQModel(QuantizedModel):
             policy.adapting = current_iter <= self.recipe.adapt_iter
         try:
             with products_in(self.recipe.precision, self.device), self.network.tracing() as trace:
+                if self.teacher is not None:
+                    with torch.no_grad():
+                        self.gt = self.teacher(self.lq).float()
                 super().optimize_parameters(current_iter)
         except BaseException:
             self.bar.close()

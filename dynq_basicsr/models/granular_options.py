@@ -25,6 +25,8 @@ class GranularOptions:
             hardware computes in it).
         lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
         lr_gate: Learning rate of the controller; None: that of the weights.
+        teacher: Float weights of the same backbone; the losses then compare with its output instead of the ground
+            truth. None: ground truth, as in the paper.
     """
 
     adapt_iter: int = 1000
@@ -34,6 +36,7 @@ class GranularOptions:
     precision: str = 'float32'
     lr_range: float = 1e-3
     lr_gate: float | None = None
+    teacher: str | None = None
 
     def __post_init__(self) -> None:
         for key, least in _COUNTS.items():

@@ -103,8 +103,8 @@ def fake_quantize_activation(
 
     Args:
         x: Activations, (N, ...), samples first.
-        lower: Scalar, <= 0.
-        upper: Scalar, >= 0, above lower.
+        lower: <= 0, a scalar or (N,).
+        upper: >= 0, above lower, likewise.
         bits: Bit-width, a number or a tensor of shape (N,).
         grid: ``'integer'`` or ``'literal'``.
         gradient: See ``fake_quantize_step``.
@@ -112,7 +112,8 @@ def fake_quantize_activation(
     Returns:
         Tensor of x's shape and dtype.
     """
-    levels = 2 ** _per_sample(bits, x) - 1
+    lower, upper, bits = (_per_sample(value, x) for value in (lower, upper, bits))
+    levels = 2**bits - 1
     scale = (upper - lower) / levels
     if grid == 'literal':
         zeros = torch.zeros_like(scale)

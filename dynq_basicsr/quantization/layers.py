@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_weight
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
-from dynq_basicsr.quantization.ranges import ActivationRange, StepTable, WeightRange
+from dynq_basicsr.quantization.ranges import ActivationRange, RangeTable, StepTable, WeightRange
 
 
 class QuantLayer:
@@ -97,7 +97,8 @@ def quantize_layer(
     if options.activation.quantizer == 'range':
         layer.activation_range = ActivationRange(options)
     else:
-        layer.activation_range = StepTable(candidates or (options.activation.bits,), options)
+        table = RangeTable if options.activation.quantizer == 'learned_range' else StepTable
+        layer.activation_range = table(candidates or (options.activation.bits,), options)
     layer.weight_range = WeightRange(layer.weight, options.weight)
     # A parameter that nothing uses gets no gradient, which DistributedDataParallel does not forgive.
     layer.activation_range.requires_grad_(options.activation.bits != FLOAT_BITS)

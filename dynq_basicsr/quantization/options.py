@@ -12,7 +12,7 @@ FLOAT_BITS = 32
 # Of head, upsampler and tail in scope full (AdaBM, section 4.3).
 END_BITS = 8
 SCOPES = ('body', 'full')
-QUANTIZERS = ('range', 'learned_step', 'pams')
+QUANTIZERS = ('range', 'learned_range', 'learned_step', 'pams')
 
 
 def check_bits(section: str, bits: object) -> int:
@@ -63,8 +63,8 @@ class ActivationOptions:
         bits: Base bits, 2..8, or 32 for float.
         bits_range: What adaptive bits are clamped to.
         grid: ``integer`` or ``literal``, see ``fake_quantize_activation``.
-        quantizer: ``range`` (a lower and an upper bound for all bits, AdaBM), ``learned_step`` (one step a bit-width,
-            QuantSR) or ``pams`` (likewise, symmetric).
+        quantizer: ``range`` (a lower and an upper bound for all bits, AdaBM), ``learned_range`` (such a pair a
+            bit-width), ``learned_step`` (one step a bit-width, QuantSR) or ``pams`` (likewise, symmetric).
     """
 
     bits: int = FLOAT_BITS

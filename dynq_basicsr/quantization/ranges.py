@@ -23,34 +23,62 @@ class ActivationRange(nn.Module):
 
     Args:
         options: Grid and gradient of rounding.
+        shape: Of the bounds.
     """
 
-    def __init__(self, options: QuantizationOptions | None = None) -> None:
+    def __init__(self, options: QuantizationOptions | None = None, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         options = options or QuantizationOptions()
         self.grid, self.gradient = options.activation.grid, options.rounding_gradient
-        self.log_lower = nn.Parameter(torch.zeros(()))
-        self.log_upper = nn.Parameter(torch.zeros(()))
+        self.log_lower = nn.Parameter(torch.zeros(shape))
+        self.log_upper = nn.Parameter(torch.zeros(shape))
 
     @property
     def lower(self) -> Tensor:
-        """Lower bound, scalar, <= 0."""
+        """Lower bound, <= 0."""
         return -self.log_lower.exp()
 
     @property
     def upper(self) -> Tensor:
-        """Upper bound, scalar, > 0."""
+        """Upper bound, > 0."""
         return self.log_upper.exp()
 
     @torch.no_grad()
-    def set(self, lower: float, upper: float) -> None:
+    def set(self, lower: Tensor | float, upper: Tensor | float) -> None:
         """Set the bounds; the range is widened to hold zero, so that zero padding stays exact."""
-        self.log_lower.fill_(max(-float(lower), SMALLEST)).log_()
-        self.log_upper.fill_(max(float(upper), SMALLEST)).log_()
+        self.log_lower.copy_(-torch.as_tensor(lower)).clamp_(min=SMALLEST).log_()
+        self.log_upper.copy_(torch.as_tensor(upper)).clamp_(min=SMALLEST).log_()
+
+    def bounds(self, bits: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(lower, upper) at these bits, scalars or (N,)."""
+        return self.lower, self.upper
 
     def quantize(self, x: Tensor, bits: Tensor | float) -> Tensor:
         """Fake-quantize activations (N, ...) at these bits, a number or (N,)."""
-        return fake_quantize_activation(x, self.lower, self.upper, bits, self.grid, self.gradient)
+        return fake_quantize_activation(x, *self.bounds(bits), bits, self.grid, self.gradient)
+
+
+class RangeTable(ActivationRange):
+    """A clipping range for each candidate bit-width: fewer bits want a narrower one.
+
+    What ``StepTable`` lacks is a zero point: an activation function such as PReLU leaves few values far below zero, and
+    of a symmetric grid's levels they use a quarter (LSQ+, Bhalgat et al., CVPRW 2020). The gradient to the bits takes
+    the range as it is.
+
+    Args:
+        candidates: Ascending bit-widths that the policy can choose.
+        options: Gradient of rounding.
+    """
+
+    def __init__(self, candidates: Sequence[int], options: QuantizationOptions) -> None:
+        super().__init__(options, (len(candidates),))
+        self.register_buffer('candidates', torch.tensor(candidates, dtype=torch.float32), persistent=False)
+
+    def bounds(self, bits: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(lower, upper) at these bits, each a candidate: scalars or (N,)."""
+        bits = torch.as_tensor(bits, dtype=self.candidates.dtype, device=self.candidates.device)
+        index = torch.searchsorted(self.candidates, bits.detach())
+        return self.lower[index], self.upper[index]
 
 
 class StepTable(nn.Module):

@@ -77,6 +77,37 @@ def test_everything_learns_from_l1_alone(granular_options, train, pairs):
     assert still == []
 
 
+def test_a_range_for_each_candidate_is_calibrated_and_learns(granular_options, train, pairs):
+    options = granular_options({'adapt_iter': 0}, {'type': 'GranularDQ', 'granularity_bits': [8]})
+    options['network_g']['quantization']['activation']['quantizer'] = 'learned_range'
+    model = build_model(options)
+    table = model.network.quant_layers()[1].activation_range
+    assert table.candidates.tolist() == [4, 5, 8]
+    assert (table.upper.diff() >= 0).all() and table.upper[0] < table.upper[-1]  # fewer bits clip more
+    before = table.log_upper.detach().clone()
+    train(model, pairs(4))
+    assert not torch.equal(table.log_upper, before)
+
+
+def test_a_teacher_takes_the_place_of_the_ground_truth(granular_options, train, pairs):
+    options = granular_options()
+    options['train']['teacher'] = options['path']['pretrain_network_g']
+    model = build_model(options)
+    batch = pairs(1)
+    with torch.no_grad(), model.network.floating():
+        target = model.network(batch[0]['lq'])
+    batch[0]['gt'] = batch[0]['gt'] * float('nan')
+    train(model, batch)
+    torch.testing.assert_close(model.gt, target)
+    assert model.log_dict['l_pix'] < 1
+    assert not any(key.startswith('teacher') for key in model.network.state_dict())
+
+
+def test_a_teacher_that_does_not_fit_is_refused(granular_options, tmp_path):
+    with pytest.raises(DynqError, match='no such checkpoint; check train.teacher'):
+        build_model(granular_options({'teacher': str(tmp_path / 'none.pth')}))
+
+
 def test_each_kind_has_its_rate_and_the_schedule_reaches_all(granular_options, train, pairs):
     model = build_model(granular_options({'lr_range': 0.01, 'lr_gate': 0.002}))
     rates = []

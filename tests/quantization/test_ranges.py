@@ -8,7 +8,7 @@ from torch import nn
 
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_step
 from dynq_basicsr.quantization.options import ActivationOptions, QuantizationOptions, WeightOptions
-from dynq_basicsr.quantization.ranges import SMALLEST, ActivationRange, StepTable, WeightRange
+from dynq_basicsr.quantization.ranges import SMALLEST, ActivationRange, RangeTable, StepTable, WeightRange
 
 
 @pytest.mark.parametrize('lower, upper', [(-3.0, 5.0), (-1e-4, 2e3), (-200.0, 1e-3)])
@@ -97,6 +97,26 @@ def test_levels_of_each_quantizer(quantizer, signed, limits):
     found = table.quantize(x, 4.0) / 0.2
     torch.testing.assert_close(found.unique().round(), torch.arange(limits[0], limits[1] + 1.0))
     torch.testing.assert_close(found, found.round())
+
+
+def test_each_sample_is_quantized_within_the_range_of_its_bits():
+    table, x = RangeTable((4, 5, 8), QuantizationOptions(activation=ActivationOptions(8))), torch.randn(3, 2, 5, 5)
+    lower, upper = torch.tensor([-0.5, -0.7, -1.0]), torch.tensor([1.0, 1.5, 3.0])
+    table.set(lower, upper)
+    together = table.quantize(x, torch.tensor([8.0, 4.0, 5.0]))
+    for sample, (bits, place) in enumerate(((8, 2), (4, 0), (5, 1))):
+        alone = fake_quantize_activation(x[sample : sample + 1], lower[place], upper[place], bits)
+        torch.testing.assert_close(together[sample : sample + 1], alone)
+    torch.testing.assert_close(table.quantize(x, 5.0)[2:], together[2:])
+
+
+def test_only_ranges_in_use_learn():
+    table, x = RangeTable((4, 5, 8), QuantizationOptions(activation=ActivationOptions(8))), torch.randn(2, 3, 5, 5)
+    bits = torch.tensor([8.0, 4.0], requires_grad=True)
+    table.quantize(x, bits).square().sum().backward()
+    assert ((table.log_upper.grad != 0) == torch.tensor([True, False, True])).all()
+    assert ((table.log_lower.grad != 0) == torch.tensor([True, False, True])).all()
+    assert bits.grad.isfinite().all() and (bits.grad != 0).all()
 
 
 def test_each_sample_is_quantized_at_the_step_of_its_bits():

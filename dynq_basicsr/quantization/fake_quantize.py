@@ -35,39 +35,37 @@ class _RoundToGrid(torch.autograd.Function):
         x, scale, low, high = ctx.saved_tensors
         need_x, need_scale, need_low, need_high, _ = ctx.needs_input_grad
         # side is 1 below the range, -1 above, 0 inside. Kept as floating point: boolean masks cost ten times more.
+        # Buffers are used again, since at these sizes a fresh one costs more than the arithmetic that fills it.
         side = torch.maximum(x, low * scale)
         side = torch.minimum(side, high * scale, out=side).sub_(x).sign_()
         signed = grad * side
         outside = side.mul_(signed)  # side^2 * grad
-        inside = grad - outside
-        grad_x = inside if ctx.gradient == 'identity' else inside * _tanh_slope(x / scale)
-        grad_scale = grad_low = grad_high = None
         if need_scale or need_low or need_high:
-            difference = _sum_to(signed, scale.shape)
-            total = _sum_to(outside, scale.shape)
+            difference, total = _sum_to(signed, scale.shape), _sum_to(outside, scale.shape)
             at_low, at_high = (total + difference) / 2, (total - difference) / 2
-            if need_scale:
-                # computed once more rather than kept: it would double what every layer holds until here
-                residual = _round_to_grid(x, scale, low, high)
-                if ctx.gradient == 'identity':
-                    residual.sub_(x).mul_(inside)
-                else:
-                    residual.mul_(inside).sub_(x * grad_x)
-                grad_scale = _sum_to(residual, scale.shape) / scale + at_low * low + at_high * high
-            if need_low:
-                grad_low = _sum_to(at_low * scale, low.shape)
-            if need_high:
-                grad_high = _sum_to(at_high * scale, high.shape)
+        inside = torch.sub(grad, outside, out=outside)
+        if ctx.gradient == 'identity':
+            grad_x = inside
+        else:
+            grad_x = _tanh_slope(torch.div(x, scale, out=signed)).mul_(inside)
+        grad_scale = grad_low = grad_high = None
+        if need_scale:
+            # computed once more rather than kept: it would double what every layer holds until here
+            residual = _round_to_grid(x, scale, low, high).mul_(inside).addcmul_(x, grad_x, value=-1)
+            grad_scale = _sum_to(residual, scale.shape) / scale + at_low * low + at_high * high
+        if need_low:
+            grad_low = _sum_to(at_low * scale, low.shape)
+        if need_high:
+            grad_high = _sum_to(at_high * scale, high.shape)
         return grad_x if need_x else None, grad_scale, grad_low, grad_high, None
 
 
 def _tanh_slope(v: Tensor) -> Tensor:
-    """Slope of ``floor(v) + (1 + tanh(f - 1/2) / tanh(1/2)) / 2``, f = v - floor(v): QuantSR's soft rounding.
+    """Slope of ``floor(v) + (1 + tanh(f - 1/2) / tanh(1/2)) / 2``, f = v - floor(v): QuantSR's soft rounding; in place.
 
-    0.85 on the grid, 1.08 half way between two levels.
+    0.85 on the grid, 1.08 half way between two levels. It is the same at f and 1 - f, so that |frac(v)| serves.
     """
-    fraction = v.sub_(v.floor()).sub_(0.5).tanh_()
-    return fraction.square_().neg_().add_(1).div_(2 * math.tanh(0.5))
+    return v.frac_().abs_().sub_(0.5).tanh_().square_().mul_(-0.5 / math.tanh(0.5)).add_(0.5 / math.tanh(0.5))
 
 
 def _round_to_grid(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ def test_entropies_are_measured_again_where_the_images_were_made_anew(granular_o
 
 
 def test_from_scratch_ranges_fit_what_batch_norm_gives_in_training(granular_options, train, pairs):
-    '''Running statistics of 0 and 1 leave values as small as fresh weights make them; a batch's do not.'''
+    """Running statistics of 0 and 1 leave values as small as fresh weights make them; a batch's do not."""
     tops = {}
     for freeze in (True, False):
         options = granular_options({'freeze_batch_norm': freeze})

@@ -7,9 +7,11 @@ so no DIV8K is needed. LR is the exact bicubic x4. Patches are Granular-DQ's: 96
 middle. Each row is measured in a process of its own, which has run one batch of patches before. ``images`` are LR and
 result in float32; ``network`` is how far the memory of the process rises above what it held with LR loaded, less the
 result: it depends on ``--batch``, and on the size of the last patches of rows and columns, which extend to the border
-and so measure up to 185 pixels a side, but on nothing else of the image. ``process`` is its peak until then, with
-Python and torch. ``PSNR takes`` and ``SSIM takes`` are what BasicSR's metrics allocate. Seconds are those of the clock,
-and of all threads' CPUs, which tell more where other work runs beside this.
+and so measure up to 185 pixels a side, but on nothing else of the image. It scatters from run to run, since freed
+memory is kept (``models/allocator.py``) and what fits into it depends on chance: SRResNet took 555 to 978 MiB for one
+image. ``process`` is its peak until then, with Python and torch. ``PSNR takes`` and ``SSIM takes`` are what BasicSR's
+metrics allocate. Seconds are those of the clock, and of all threads' CPUs, which tell more where other work runs beside
+this.
 
 Without options, the small EDSR of the quick start, float and with AdaBM's quantizers. A quantized network that has no
 calibrated checkpoint is calibrated for a moment, on eight patches of the mosaic: enough for time and memory, but not

@@ -1,6 +1,7 @@
 """Bit maps: an image with every patch tinted by its bits, and a chart of the bits of every layer (AdaBM Fig. 4).
 
-    python -m dynq_basicsr.report.bitmaps -opt options/test_NAME.yml --image LR.png --out bits.png
+    python -m dynq_basicsr.report.bitmaps -opt options/test_NAME.yml --image LR.png --out bits.png \\
+        [--checkpoint experiments/NAME/models/net_g_latest.pth]
 
 draws one for any LR image, with the network and the patches of any option file for tests.
 """
@@ -173,13 +174,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prog = 'python -m dynq_basicsr.report.bitmaps'
     parser = argparse.ArgumentParser(prog=prog, description='Draw the bits that one LR image uses.')
     parser.add_argument('-opt', required=True, help='an option file for tests; its network_g, path and val are read')
+    parser.add_argument('--checkpoint', type=Path, help='instead of path.pretrain_network_g of the option file')
     parser.add_argument('--image', required=True, type=Path, help='the LR image')
     parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
     given = parser.parse_args(arguments)
 
     def draw() -> None:
         lq = read_lr_image(given.image)
-        save_bit_map(lq, use_network(given.opt, lq), given.out)
+        save_bit_map(lq, use_network(given.opt, lq, given.checkpoint), given.out)
 
     return run_command(draw)
 

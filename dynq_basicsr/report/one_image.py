@@ -80,7 +80,7 @@ def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **
     if checkpoint is not None:
         path['pretrain_network_g'] = str(checkpoint)
     if not path.get('pretrain_network_g'):
-        raise DynqError(f'{option_file}: path.pretrain_network_g is empty; name the calibrated checkpoint there.')
+        raise DynqError(f'{option_file}: path.pretrain_network_g is empty; give the calibrated one as --checkpoint.')
     register_plugin()
     gpus = options.get('num_gpu', 0)
     return import_module('dynq_basicsr.models.quantized_model').QuantizedModel(
@@ -101,12 +101,13 @@ def as_batch(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))[None]
 
 
-def use_network(option_file: str | Path, lq: np.ndarray) -> BitUsage:
+def use_network(option_file: str | Path, lq: np.ndarray, checkpoint: str | Path | None = None) -> BitUsage:
     """Run the network of an option file on an image, patch by patch as its ``val`` section says.
 
     Args:
         option_file: An option file for tests; see ``load_model``.
         lq: (H, W, 3) uint8, BGR.
+        checkpoint: See ``load_model``.
 
     Returns:
         The bits that it used.
@@ -114,7 +115,7 @@ def use_network(option_file: str | Path, lq: np.ndarray) -> BitUsage:
     Raises:
         DynqError: If the option file, the checkpoint or the image does not fit.
     """
-    model = load_model(option_file)
+    model = load_model(option_file, checkpoint)
     model.feed_data({'lq': as_batch(lq)})
     model.test()
     return model.usage

@@ -53,6 +53,18 @@ def float_checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope='session')
+def community_checkpoint(tmp_path_factory):
+    """A tiny DAT x2 as its authors save it: a transformer that only spandrel recognises."""
+    reason = 'spandrel (extra community) is not installed'
+    dat = pytest.importorskip('spandrel.architectures.DAT', reason=reason).DAT
+    torch.manual_seed(3)
+    net = dat(embed_dim=32, depth=[2], num_heads=[2], split_size=[2, 4], img_size=16, expansion_factor=2, upscale=2)
+    path = tmp_path_factory.mktemp('community') / 'dat.pth'
+    torch.save({'params': net.state_dict()}, path)
+    return path
+
+
 def merge(options, changes):
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(options.get(key), dict):

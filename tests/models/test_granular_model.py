@@ -2,6 +2,7 @@
 
 import shutil
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +166,30 @@ def test_what_is_saved_is_what_is_evaluated(granular_options, train, pairs, test
     assert 4 <= trained['fab'] <= 8
 
 
+def test_a_community_network_trains_and_is_tested_without_the_float_file(
+    granular_options, train, pairs, test_options, loader, community_checkpoint, tmp_path
+):
+    float_file = shutil.copy(community_checkpoint, tmp_path)
+    options = granular_options()
+    options['path']['pretrain_network_g'] = None
+    options['network_g']['backbone'] = {'type': 'Spandrel', 'path': str(float_file)}
+    model = build_model(options)
+    backbone, given = model.network.backbone, torch.load(float_file, weights_only=True)['params']
+    assert all(torch.equal(parameter, given[name]) for name, parameter in backbone.named_parameters() if name in given)
+    start = {name: parameter.clone() for name, parameter in backbone.named_parameters()}
+    train(model, pairs(3))
+    layers = [name for name in start if '.ffn.fc' in name]  # two blocks: weights, biases, ranges, steps
+    assert len(layers) == 16 and not [name for name in layers if torch.equal(backbone.get_parameter(name), start[name])]
+    model.save(0, 3)
+    model.validation(loader(), 3, None)
+    Path(float_file).unlink()
+    test = test_options(f'{options["path"]["models"]}/net_g_3.pth')
+    test['network_g'] = {'type': 'QuantizedSR'}
+    tested = build_model(test)
+    tested.validation(loader(), 3, None)
+    assert tested.metric_results == pytest.approx(model.metric_results, rel=1e-6)
+
+
 def test_a_calibrated_checkpoint_is_not_calibrated_again(granular_options, train, pairs, monkeypatch):
     options = granular_options()
     model = train(build_model(options), pairs(2))
@@ -207,7 +232,7 @@ def test_entropies_are_measured_again_where_the_images_were_made_anew(granular_o
 
 
 def test_from_scratch_ranges_fit_what_batch_norm_gives_in_training(granular_options, train, pairs):
-    '''Running statistics of 0 and 1 leave values as small as fresh weights make them; a batch's do not.'''
+    """Running statistics of 0 and 1 leave values as small as fresh weights make them; a batch's do not."""
     tops = {}
     for freeze in (True, False):
         options = granular_options({'freeze_batch_norm': freeze})

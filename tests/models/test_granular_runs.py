@@ -30,7 +30,7 @@ def lmdb(photographs, tmp_path_factory):
 def option_file(tmp_path, photographs, lmdb, float_checkpoint):
     """Write an option file of ``GranularDQModel`` into ``tmp_path``: six iterations an epoch."""
 
-    def write(total_iter, seed=4):
+    def write(total_iter, seed=4, backbone=EDSR):
         train = {'name': 'lmdb', 'type': 'PairedImageDataset', 'dataroot_gt': str(lmdb / 'HR.lmdb'),
                  'dataroot_lq': str(lmdb / 'LR.lmdb'), 'io_backend': {'type': 'lmdb'}, 'gt_size': 48,
                  'use_hflip': True, 'use_rot': True, 'num_worker_per_gpu': 1, 'batch_size_per_gpu': 2,
@@ -41,11 +41,12 @@ def option_file(tmp_path, photographs, lmdb, float_checkpoint):
             'name': 'tiny', 'model_type': 'GranularDQModel', 'scale': 2, 'num_gpu': 0, 'manual_seed': seed,
             'datasets': {'train': train, 'val': val},
             'network_g': {
-                'type': 'QuantizedSR', 'backbone': EDSR, 'policy': {'type': 'GranularDQ', 'threshold_momentum': 0.9},
+                'type': 'QuantizedSR', 'backbone': backbone,
+                'policy': {'type': 'GranularDQ', 'threshold_momentum': 0.9},
                 'quantization': {'weight': {'bits': 8}, 'activation': {'bits': 8, 'quantizer': 'learned_step'},
                                  'rounding_gradient': 'tanh'},
             },
-            'path': {'pretrain_network_g': str(float_checkpoint)},
+            'path': {'pretrain_network_g': str(float_checkpoint) if backbone is EDSR else None},
             'train': {
                 'total_iter': total_iter, 'optim_g': {'type': 'Adam', 'lr': 1e-3}, 'ema_decay': 0.9,
                 'scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [8], 'eta_min': 1e-6},
@@ -68,11 +69,20 @@ def assert_same(one, other):
     assert different == []
 
 
-def test_a_run_on_lmdb_that_is_resumed_ends_as_one_that_was_not_interrupted(option_file, tmp_path, monkeypatch):
+@pytest.fixture(params=['EDSR', 'Spandrel'])
+def backbone(request):
+    if request.param == 'EDSR':
+        return EDSR
+    return {'type': 'Spandrel', 'path': str(request.getfixturevalue('community_checkpoint'))}
+
+
+def test_a_run_on_lmdb_that_is_resumed_ends_as_one_that_was_not_interrupted(
+    option_file, backbone, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
 
     def train(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(option_file(8)), *arguments])
+        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(option_file(8, backbone=backbone)), *arguments])
         train_pipeline(str(tmp_path))
         return torch.load(tmp_path / 'experiments/tiny/models/net_g_8.pth', weights_only=True)
 

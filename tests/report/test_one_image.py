@@ -62,6 +62,21 @@ def test_command_draws(option_file, image, tmp_path):
     assert picture.shape[0] == bitmaps.HEADER + 40 * factor + bitmaps.LEGEND
 
 
+def test_command_draws_another_checkpoint(option_file, image, tmp_path, monkeypatch):
+    options = yaml.safe_load(option_file.read_text())
+    other = options | {'network_g': {'type': 'QuantizedSR'}, 'path': {'pretrain_network_g': None}}
+    option_file.write_text(yaml.safe_dump(other))
+    quantization = QUANTIZED['quantization'] | {'activation': {'bits': 7}}
+    net = QuantizedSR(BACKBONE, quantization)
+    net.calibrated.fill_(True)
+    torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'other.pth')
+    drawn = []
+    monkeypatch.setattr(bitmaps, 'save_bit_map', lambda lq, usage, path: drawn.append(usage.fab()))
+    arguments = ['-opt', option_file, '--image', image, '--out', 'bits.png', '--checkpoint', tmp_path / 'other.pth']
+    assert bitmaps.main([*map(str, arguments)]) == 0
+    assert drawn == [7]
+
+
 def test_uncalibrated_network_is_refused(option_file, image, tmp_path, capsys):
     torch.save({'params': build_network(dict(BACKBONE)).state_dict()}, tmp_path / 'net.pth')
     out = tmp_path / 'bits.png'

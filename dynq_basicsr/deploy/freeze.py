@@ -107,7 +107,7 @@ def freeze(
                 },
                 'scale': own,
                 'channels': image_channels(net),
-                'size': {'multiple': net.sizes.multiple, 'least': net.sizes.minimum},
+                'size': {'multiple': net.sizes.multiple, 'least': max(net.sizes.minimum, 1)},
                 'scope': net.quantization.scope,
                 'graphs': graphs,
                 'controller': controller,

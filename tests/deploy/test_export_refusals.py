@@ -23,8 +23,9 @@ W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
 def refuse(tmp_path, capfd):
     """``refuse(net, ...)``: export a network; the one line that the command says."""
 
-    def run(net, out=tmp_path / 'model', description=None, **options):
-        torch.save({'params': net.state_dict(), 'description': description or net.description}, tmp_path / 'net.pth')
+    def run(net, out=tmp_path / 'model', **options):
+        described = {'description': net.description} if isinstance(net, QuantizedSR) else {}
+        torch.save({'params': net.state_dict(), **described}, tmp_path / 'net.pth')
         content = {'network_g': {'type': 'QuantizedSR'}, 'path': {}, 'num_gpu': 0, **options}
         (tmp_path / 'test.yml').write_text(yaml.safe_dump(content))
         capfd.readouterr()
@@ -53,10 +54,10 @@ def test_networks_that_are_not_calibrated(refuse, edsr):
     assert 'never calibrated; train it before it is exported' in refuse(edsr)
 
 
-def test_float_networks(refuse, edsr):
+def test_float_networks(refuse):
     assert 'The network is float (quantization is off)' in refuse(QuantizedSR(EDSR))
-    message = refuse(edsr.backbone, network_g=EDSR, description={'backbone': EDSR})
-    assert 'network_g is EDSR, but only a QuantizedSR can be exported' in message
+    bare = QuantizedSR(EDSR).backbone
+    assert 'network_g is EDSR, but only a QuantizedSR can be exported' in refuse(bare, network_g=EDSR)
 
 
 def test_checkpoints_of_another_network(refuse, edsr, tmp_path):

@@ -76,7 +76,9 @@ def test_channels_in_another_order():
     frozen = freeze_layer(layer_of({'bits': 4, 'granularity': 'channel'}, {'bits': 8}), 8)
     order = [3, 1, 0, 2, 5, 4]
     permuted = frozen.permuted(order)
-    assert (permuted.float_weight() == frozen.float_weight()[order]).all() and (permuted.bias == frozen.bias[order]).all()
+    assert (permuted.float_weight() == frozen.float_weight()[order]).all() and (
+        permuted.bias == frozen.bias[order]
+    ).all()
 
 
 def test_whose_bits():

@@ -15,7 +15,9 @@ def graph(samples) -> bytes:
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     one = onnx.numpy_helper.from_array(np.float32(1), 'one')
     values = [helper.make_tensor_value_info(name, kind, [samples, 3, 'h', 'w']) for name in ('image', 'result')]
-    body = helper.make_graph([helper.make_node('Add', ['image', 'one'], ['result'])], 'one', values[:1], values[1:], [one])
+    body = helper.make_graph(
+        [helper.make_node('Add', ['image', 'one'], ['result'])], 'one', values[:1], values[1:], [one]
+    )
     return helper.make_model(body, opset_imports=[helper.make_opsetid('', 17)], ir_version=9).SerializeToString()
 
 

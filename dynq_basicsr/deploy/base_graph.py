@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import onnx
 import torch
@@ -69,6 +69,10 @@ def _marked(net: QuantizedSR) -> Iterator[None]:
             del layer.forward
 
 
+class _Seen(Exception):
+    """The head has run: nothing behind it matters."""
+
+
 class _Logits(nn.Module):
     """The controller on the backbone's shallow feature."""
 
@@ -79,9 +83,15 @@ class _Logits(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         seen: list[Tensor] = []
-        hook = self.head.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+
+        def look(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+            seen.append(output)
+            raise _Seen
+
+        hook = self.head.register_forward_hook(look)
         try:
-            self.backbone(image)
+            with suppress(_Seen):
+                self.backbone(image)
         finally:
             hook.remove()
         return self.controller(seen[0])

@@ -47,7 +47,7 @@ CASES = {
     'RDN, all of it': (RDN, 4, 4, {'scope': 'full'}, ADABM),
     'IDN': (IDN, 8, 8, {'quantizer': 'pams'}, TWO),
     'Compact, of spandrel': (COMPACT, 8, 8, {}, ADABM),
-    'SwinIR': (SWINIR, 8, 8, {'quantizer': 'learned_step'}, TWO),
+    'SwinIR': (SWINIR, 8, 8, {'quantizer': 'learned_range'}, TWO),
     'HAT, all of it': (HAT, 4, 4, {'scope': 'full'}, None),
 }  # fmt: skip
 

@@ -27,7 +27,9 @@ def layer_of(weight: dict, activation: dict, float_layer=None, candidates=(2, 3,
     if isinstance(layer.activation_range, StepTable):
         layer.activation_range.set(torch.linspace(0.5, 0.01, len(candidates)), signed=True)
     else:
-        layer.activation_range.set(-0.3, 2.1)
+        bounds = layer.activation_range.log_upper
+        widths = torch.linspace(0.5, 1, bounds.numel()).view_as(bounds)
+        layer.activation_range.set(-0.3 * widths, 2.1 * widths)
     return layer
 
 
@@ -44,14 +46,14 @@ def test_weights(bits, granularity, rounding):
     assert (frozen.stride, frozen.padding, frozen.dilation, frozen.groups) == ((2, 2), (1, 1), (1, 1), 2)
 
 
-@pytest.mark.parametrize('quantizer', ['range', 'learned_step', 'pams'])
+@pytest.mark.parametrize('quantizer', ['range', 'learned_range', 'learned_step', 'pams'])
 @pytest.mark.parametrize('bits', [2, 5, 8])
 @pytest.mark.parametrize('signed', [True, False])
 def test_grids(quantizer, bits, signed):
     layer = layer_of({'bits': 8}, {'bits': 4, 'quantizer': quantizer})
     if quantizer == 'learned_step':
         layer.activation_range.signed.fill_(signed)
-    elif quantizer == 'range' and not signed:
+    elif quantizer in ('range', 'learned_range') and not signed:
         layer.activation_range.set(0, 1.3)
     grid = freeze_layer(layer, float(bits)).grid
     assert grid.top == 2**bits - (2 if quantizer == 'pams' else 1) and 0 <= grid.zero_point <= grid.top

@@ -104,13 +104,25 @@ class Assembler:
         integers = writer.op('QuantizeLinear', source, scale, zero)
         return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
 
+    def dequantize(self, integers: str, scale: str, zero: str = '', axis: int = 0) -> str:
+        """Write integers as floats, ``scale * (integers - zero)``.
+
+        Args:
+            integers: Their name.
+            scale: One number, or (C,) along the axis.
+            zero: Name of the zero point; empty: 0.
+            axis: Of the channels.
+        """
+        inputs = (integers, scale, zero) if zero else (integers, scale)
+        return self.writer.op('DequantizeLinear', *inputs, axis=axis)
+
     def add_portable(self, slot: Slot) -> None:
         """Write a layer as ONNX's quantized form: integers, dequantized, in front of a float operator (QDQ)."""
         layer, writer = slot.layer, self.writer
         fold = slot.affine is not None and (layer.weight_scale is None or bool((slot.affine.gain > 0).all()))
         source = slot.source
         if layer.grid is not None:
-            source = writer.op('DequantizeLinear', *self.quantize(source, layer))
+            source = self.dequantize(*self.quantize(source, layer))
         scale, bias = slot.folded() if fold and layer.weight_scale is not None else (layer.weight_scale, layer.bias)
         fold = fold and layer.weight_scale is not None
         conv = layer.weight.ndim == 4
@@ -118,7 +130,7 @@ class Assembler:
             weight = writer.constant(layer.weight if conv else layer.weight.T)
         else:
             integers = writer.constant(layer.weight if conv else layer.weight.T, int4=layer.weight_bits <= 4)
-            weight = writer.op('DequantizeLinear', integers, writer.constant(scale), axis=0 if conv else 1)
+            weight = self.dequantize(integers, writer.constant(scale), axis=0 if conv else 1)
         last = slot.output if slot.affine is None or fold else None
         if conv:
             result = writer.op(

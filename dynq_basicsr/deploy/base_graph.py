@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import onnx
 import torch
@@ -67,6 +69,10 @@ def _marked(net: QuantizedSR) -> Iterator[None]:
             del layer.forward
 
 
+class _Seen(Exception):
+    """The head has run: nothing behind it matters."""
+
+
 class _Logits(nn.Module):
     """The controller on the backbone's shallow feature."""
 
@@ -77,19 +83,26 @@ class _Logits(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         seen: list[Tensor] = []
-        hook = self.head.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+
+        def look(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+            seen.append(output)
+            raise _Seen
+
+        hook = self.head.register_forward_hook(look)
         try:
-            self.backbone(image)
+            with suppress(_Seen):
+                self.backbone(image)
         finally:
             hook.remove()
         return self.controller(seen[0])
 
 
-def trace_network(net: QuantizedSR) -> onnx.ModelProto:
-    """The backbone, (N, C, H, W) in [0, 1] -> (N, C', s * H, s * W), all of N, H and W free.
+def trace_network(net: QuantizedSR, single: bool = False) -> onnx.ModelProto:
+    """The backbone, (N, C, H, W) in [0, 1] -> (N, C', s * H, s * W), H and W free.
 
     Args:
         net: On the CPU, in eval mode. Its images are of right size: padding stays outside (``net.sizes``).
+        single: N is 1 instead of free. Transformers want it that compute N from the number of windows.
 
     Returns:
         A model with input ``image`` and output ``result``; a quantized layer is a node of ``DOMAIN`` with the attribute
@@ -98,7 +111,7 @@ def trace_network(net: QuantizedSR) -> onnx.ModelProto:
     Raises:
         DynqError: If PyTorch cannot export the backbone.
     """
-    return _trace(net, net.backbone, 'result', {0: 'N', 2: 'H_out', 3: 'W_out'})
+    return _trace(net, net.backbone, 'result', {0: 'N', 2: 'H_out', 3: 'W_out'}, single)
 
 
 def trace_controller(net: QuantizedSR) -> onnx.ModelProto:
@@ -106,18 +119,21 @@ def trace_controller(net: QuantizedSR) -> onnx.ModelProto:
     return _trace(net, _Logits(net), 'logits', {0: 'N'})
 
 
-def _trace(net: QuantizedSR, module: nn.Module, output: str, axes: dict[int, str]) -> onnx.ModelProto:
+def _trace(
+    net: QuantizedSR, module: nn.Module, output: str, axes: dict[int, str], single: bool = False
+) -> onnx.ModelProto:
     register_symbolics()
-    image = torch.rand(2, image_channels(net), *(net.sizes.padded(side) for side in _PROBES[0]))
+    free = {'image': {0: 'N', 2: 'H', 3: 'W'}, output: axes}
+    if single:
+        free = {name: {axis: size for axis, size in sizes.items() if axis} for name, sizes in free.items()}
+    image = torch.rand(1 if single else 2, image_channels(net), *(net.sizes.padded(side) for side in _PROBES[0]))
     legacy = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     stream = io.BytesIO()
     try:
-        with _marked(net), torch.no_grad(), warnings.catch_warnings(), _quiet('torch.onnx'):
-            warnings.simplefilter('ignore')
+        with _marked(net), torch.no_grad(), _quiet():
             torch.onnx.export(
                 module.eval(), (image,), stream, input_names=['image'], output_names=[output],
-                dynamic_axes={'image': {0: 'N', 2: 'H', 3: 'W'}, output: axes}, opset_version=TRACED_OPSET,
-                custom_opsets={DOMAIN: 1}, **legacy,
+                dynamic_axes=free, opset_version=TRACED_OPSET, custom_opsets={DOMAIN: 1}, **legacy,
             )  # fmt: skip
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         reason = ' '.join(str(error).split())[:200]
@@ -126,13 +142,20 @@ def _trace(net: QuantizedSR, module: nn.Module, output: str, axes: dict[int, str
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _quiet() -> Iterator[None]:
+    """Nothing on stderr: the exporter warns of every node that it does not know, from C++ too."""
+    logger, level = logging.getLogger('torch.onnx'), logging.getLogger('torch.onnx').level
+    sys.stderr.flush()
+    kept = os.dup(2)
     try:
-        yield
+        logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings(), open(os.devnull, 'w') as nothing:
+            warnings.simplefilter('ignore')
+            os.dup2(nothing.fileno(), 2)
+            yield
     finally:
+        os.dup2(kept, 2)
+        os.close(kept)
         logger.setLevel(level)
 
 

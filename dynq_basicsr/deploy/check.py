@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper
@@ -17,6 +16,7 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.base_graph import DOMAIN, LAYER, image_channels
 from dynq_basicsr.deploy.frozen import FrozenLayer, bits_of
 from dynq_basicsr.deploy.kernels import KernelAssembler
+from dynq_basicsr.deploy.sessions import onnxruntime_session, open_session
 from dynq_basicsr.deploy.simplify import Base
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.layers import QuantLayer
@@ -46,21 +46,6 @@ def agreement(one: np.ndarray, other: np.ndarray) -> Agreement:
     levels = [np.round(np.clip(result.astype(np.float64), 0, 1) * 255) for result in (one, other)]
     apart = np.abs(levels[0] - levels[1])
     return Agreement(float((apart == 0).mean()), float((apart <= 1).mean()))
-
-
-def open_session(model: onnx.ModelProto | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A CPU session; weights of 8 bits are exact on processors without VNNI, too.
-
-    Args:
-        model: The model, or a file's content.
-        threads: 0: as many as the machine has cores.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry('session.x64quantprecision', '1')
-    content = model if isinstance(model, bytes) else model.SerializeToString()
-    return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
 
 
 def trial_images(net: QuantizedSR) -> list[Tensor]:
@@ -95,7 +80,9 @@ def check_layers(
     inputs = layer_inputs(net, image, bits)
     taken = {layer.name: layer for layer in net.quant_layers() if layers[layer.name].integer}
     feeds = {'image': image} | {f'input {name}': inputs[name] for name in taken}
-    session = open_session(_layers_alone(feeds, layers, resolutions))
+    if not taken:
+        return
+    session = onnxruntime_session(_layers_alone(feeds, layers, resolutions).SerializeToString())
     results = session.run([f'output {name}' for name in taken], {name: x.numpy() for name, x in feeds.items()})
     for (name, layer), result in zip(taken.items(), results, strict=True):
         expected, tolerance = _integer_result(layer, bits_of(layer, bits), layers[name], inputs[name])
@@ -151,13 +138,13 @@ def check_skeleton(net: QuantizedSR, model: onnx.ModelProto) -> None:
     Raises:
         DynqError: If the graph does not follow the image, as where PyTorch's exporter took a size for a constant.
     """
-    session = open_session(model)
+    session = open_session(model.SerializeToString(), 'the graph')
     for image in trial_images(net):
         with net.floating():
             expected = net.backbone(image)
         try:
-            result = torch.from_numpy(session.run(None, {'image': image.numpy()})[0])
-        except onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException:
+            result = torch.from_numpy(session(image.numpy()))
+        except DynqError:
             result = torch.empty(0)
         if result.shape != expected.shape or not torch.allclose(
             result, expected, rtol=0, atol=_FLOAT_TOLERANCE * float(expected.abs().max())

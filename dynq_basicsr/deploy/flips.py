@@ -12,8 +12,9 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.assemble import integers_of
-from dynq_basicsr.deploy.check import layer_inputs, open_session
+from dynq_basicsr.deploy.check import layer_inputs
 from dynq_basicsr.deploy.frozen import bits_of, freeze_layer
+from dynq_basicsr.deploy.sessions import onnxruntime_session
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, im
     model = onnx.load_from_string(content)
     made = {name for node in model.graph.node for name in node.output}
     names = [name for name in inputs if integers_of(name) in made]
+    if not names:
+        return FirstFlips('', 0, 0, 0.0)
     model.graph.output.extend(helper.make_tensor_value_info(integers_of(one), TensorProto.UINT8, None) for one in names)
-    results = open_session(model).run([integers_of(name) for name in names], {'image': image.numpy()})
+    session = onnxruntime_session(model.SerializeToString())
+    results = session.run([integers_of(name) for name in names], {'image': image.numpy()})
     for name, integers in zip(names, results, strict=True):
         layer, x = layers[name], inputs[name]
         grid = freeze_layer(layer, bits_of(layer, bits)).grid

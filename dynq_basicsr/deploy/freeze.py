@@ -19,7 +19,6 @@ from dynq_basicsr.deploy.check import (
     agreement,
     check_layers,
     check_skeleton,
-    open_session,
     run_at,
     trial_images,
 )
@@ -27,7 +26,8 @@ from dynq_basicsr.deploy.codes import enumerate_codes
 from dynq_basicsr.deploy.frozen import FrozenLayer, bits_of, float_layer, freeze_layer
 from dynq_basicsr.deploy.kernels import KernelAssembler
 from dynq_basicsr.deploy.model_folder import writing_folder
-from dynq_basicsr.deploy.simplify import simplify
+from dynq_basicsr.deploy.sessions import open_session
+from dynq_basicsr.deploy.simplify import Base, simplify
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.tiling import TilingOptions
 
@@ -81,9 +81,9 @@ def freeze(
         raise DynqError(f'scale: the option file says {scale}, but the network enlarges by {own}; make them agree.')
     choices = enumerate_codes(net)
     frozen = {code: _freeze_layers(net, bits) for code, bits in choices.bits.items()}
-    base, factors = simplify(trace_network(net)), resolutions(net)
+    factors = resolutions(net)
+    base = _trace(net, factors)
     kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
-    check_skeleton(net, kernels.assemble({layer.name: float_layer(layer) for layer in net.quant_layers()}))
     exported, graphs = [], {}
     with writing_folder(folder) as writer:
         for code, bits in tqdm(choices.bits.items(), desc='export', unit='graph', disable=None, leave=False):
@@ -107,7 +107,7 @@ def freeze(
                 },
                 'scale': own,
                 'channels': image_channels(net),
-                'size': {'multiple': net.sizes.multiple, 'least': net.sizes.minimum},
+                'size': {'multiple': net.sizes.multiple, 'least': max(net.sizes.minimum, 1)},
                 'scope': net.quantization.scope,
                 'graphs': graphs,
                 'controller': controller,
@@ -124,13 +124,28 @@ def freeze(
     return exported
 
 
+def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:
+    """The base graph, checked; for any number of samples if that can be, else for one."""
+    layers = {layer.name: float_layer(layer) for layer in net.quant_layers()}
+
+    def checked(single: bool) -> Base:
+        base = simplify(trace_network(net, single))
+        check_skeleton(net, KernelAssembler(base, factors).assemble(layers))
+        return base
+
+    try:
+        return checked(single=False)
+    except DynqError:
+        return checked(single=True)
+
+
 def _freeze_layers(net: QuantizedSR, bits: tuple[float, ...]) -> dict[str, FrozenLayer]:
     return {layer.name: freeze_layer(layer, bits_of(layer, bits)) for layer in net.quant_layers()}
 
 
 def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:
-    session = open_session(content)
-    pairs = [(run_at(net, image, bits), session.run(None, {'image': image.numpy()})[0]) for image in trial_images(net)]
+    session = open_session(content, 'the graph')
+    pairs = [(run_at(net, image, bits), session(image.numpy())) for image in trial_images(net)]
     each = [agreement(expected.numpy(), result) for expected, result in pairs]
     return Agreement(*(sum(values) / len(each) for values in zip(*(asdict(one).values() for one in each), strict=True)))
 

@@ -59,7 +59,7 @@ class KernelAssembler(Assembler):
         return None
 
     def add_layer(self, slot: Slot) -> None:
-        """Write a layer in integers, or as QDQ where one of its operands is float."""
+        """Write a layer in integers, or in floats where one of its operands is float."""
         layer = slot.layer
         if not layer.integer:
             self.add_portable(slot)
@@ -69,6 +69,16 @@ class KernelAssembler(Assembler):
             self._convolve(slot)
         else:
             self._convolve_slowly(slot)
+
+    def dequantize(self, integers: str, scale: str, zero: str = '', axis: int = 0) -> str:
+        """See ``Assembler``; as arithmetic, since ONNX Runtime rounds biases behind ``DequantizeLinear``."""
+        writer = self.writer
+        values = writer.op('Cast', integers, to=TensorProto.FLOAT)
+        if zero:
+            values = writer.op('Sub', values, writer.op('Cast', zero, to=TensorProto.FLOAT))
+        elif axis == 0:
+            scale = self._reshape(scale, [-1, 1, 1, 1])
+        return writer.op('Mul', values, scale)
 
     def _convolve(self, slot: Slot) -> None:
         """A convolution of stride 1 that keeps the size of what it reads."""

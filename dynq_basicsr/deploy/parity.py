@@ -26,9 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dynq_basicsr.archs.padding import run_padded
-from dynq_basicsr.deploy.check import Agreement, agreement, open_session, run_at
+from dynq_basicsr.deploy.check import Agreement, agreement, run_at
 from dynq_basicsr.deploy.codes import enumerate_codes
 from dynq_basicsr.deploy.flips import FirstFlips, find_first_flips
+from dynq_basicsr.deploy.sessions import open_session
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.patchwise_model import to_image
 from dynq_basicsr.models.quantized_model import QuantizedModel
@@ -73,7 +74,7 @@ class Comparison:
         if missing:
             raise DynqError(f'{folder}: has no graph {missing[0]}.onnx; it was exported from another network.')
         self.contents = {code: (folder / f'{code}.onnx').read_bytes() for code in self.codes.values()}
-        self.sessions = {code: open_session(content) for code, content in self.contents.items()}
+        self.sessions = {code: open_session(content, f'{code}.onnx') for code, content in self.contents.items()}
 
     @torch.no_grad()
     def run(self, patches: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ class Comparison:
 
     def _graph(self, bits: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
         session = self.sessions[self.codes[bits]]
-        return lambda x: torch.from_numpy(session.run(None, {'image': x.numpy()})[0])
+        return lambda x: torch.from_numpy(session(x.numpy()))
 
     def _twin(self, bits: tuple[float, ...]) -> Callable[[Tensor], Tensor]:
         return lambda x: run_at(self.twin, x.contiguous(memory_format=torch.channels_last), bits)

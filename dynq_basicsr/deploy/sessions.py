@@ -6,23 +6,29 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dynq_basicsr.errors import DynqError
 
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 Session = Callable[[np.ndarray], np.ndarray]
 RUNTIMES = ('onnxruntime', 'openvino')
 
 
-def open_session(content: bytes, name: str, runtime: str, threads: int, precision: str = 'f32') -> Session:
-    """Make a graph ready to run on the CPU.
+def open_session(
+    content: bytes, name: str, runtime: str = 'onnxruntime', threads: int = 0, precision: str = 'f32'
+) -> Session:
+    """Make a graph ready to run on the CPU; one that takes a single sample runs once for each.
 
     Args:
         content: An ONNX file with one input and one output.
         name: The file, to be named in errors.
         runtime: One of ``RUNTIMES``.
-        threads: Of the CPU.
+        threads: Of the CPU; 0: as many as it has cores.
         precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
 
     Returns:
@@ -33,7 +39,7 @@ def open_session(content: bytes, name: str, runtime: str, threads: int, precisio
     """
     open_it = {'onnxruntime': _open_onnxruntime, 'openvino': _open_openvino}[runtime]
     try:
-        run = open_it(content, threads, precision)
+        run, single = open_it(content, threads, precision)
     except DynqError:
         raise
     except Exception as error:  # both runtimes raise classes of their own, derived from Exception or RuntimeError
@@ -42,14 +48,19 @@ def open_session(content: bytes, name: str, runtime: str, threads: int, precisio
 
     def session(x: np.ndarray) -> np.ndarray:
         try:
-            return run(x)
+            return np.concatenate([run(sample[None]) for sample in x]) if single else run(x)
         except Exception as error:
             raise DynqError(f'{name}: {runtime} failed on an input of {x.shape} ({_line(error)}).') from error
 
     return session
 
 
-def _open_onnxruntime(content: bytes, threads: int, precision: str) -> Session:
+def onnxruntime_session(content: bytes, threads: int = 0) -> InferenceSession:
+    """ONNX Runtime's own session, for graphs of several inputs or outputs; see ``open_session``.
+
+    Raises:
+        DynqError: If it is not installed.
+    """
     runtime = _import('onnxruntime', "pip install 'dynq_basicsr[deploy]'")
     share_arena(runtime)
     options = runtime.SessionOptions()
@@ -62,9 +73,13 @@ def _open_onnxruntime(content: bytes, threads: int, precision: str) -> Session:
     options.add_session_config_entry('session.force_spinning_stop', '1')
     # without VNNI, products of unsigned and signed bytes would saturate at 16 bits
     options.add_session_config_entry('session.x64quantprecision', '1')
-    session = runtime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
+    return runtime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+
+
+def _open_onnxruntime(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:
+    session = onnxruntime_session(content, threads)
+    image = session.get_inputs()[0]
+    return lambda x: session.run(None, {image.name: x})[0], image.shape[0] == 1
 
 
 @cache
@@ -74,7 +89,7 @@ def share_arena(runtime: ModuleType) -> None:
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, 1, -1, -1))
 
 
-def _open_openvino(content: bytes, threads: int, precision: str) -> Session:
+def _open_openvino(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:
     openvino = _import('openvino', 'pip install openvino')
     core = openvino.Core()
     settings = {
@@ -84,7 +99,8 @@ def _open_openvino(content: bytes, threads: int, precision: str) -> Session:
     }
     model = core.compile_model(core.read_model(content), 'CPU', settings)
     request = model.create_infer_request()
-    return lambda x: request.infer([x])[0].copy()  # it gives a view of memory that the next run overwrites
+    # it gives a view of memory that the next run overwrites
+    return lambda x: request.infer([x])[0].copy(), model.input(0).partial_shape[0] == 1
 
 
 def _import(name: str, install: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Model folders with one small convolution for each code, and the same networks in PyTorch."""
+"""Model folders with one small convolution for each code, and the same networks in PyTorch; calibrated networks."""
 
 import hashlib
 import json
@@ -116,3 +116,51 @@ def photograph(height: int, width: int, channels: int = 3, seed: int = 0) -> np.
 def photo():
     """``photo(height, width, channels=3)``: an image whose patches are flat on the left and textured on the right."""
     return photograph
+
+
+@pytest.fixture(scope='session')
+def calibrated():
+    """``calibrated(backbone, quantization, policy)``: random weights, ranges and thresholds of an image's patches."""
+    pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
+    import basicsr  # noqa: F401  (fills the registries)
+
+    from dynq_basicsr import plugin
+    from dynq_basicsr.archs.quantized_arch import QuantizedSR
+    from dynq_basicsr.models.calibration import Calibration
+    from dynq_basicsr.policies.complexity import entropy
+    from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
+
+    plugin.register()
+
+    def build(backbone: dict, quantization: dict, policy: dict | None = None) -> QuantizedSR:
+        torch.manual_seed(0)
+        net = QuantizedSR(backbone, quantization, policy).eval()
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # fresh ones do nothing
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.data.uniform_(-1, 1)
+                module.bias.data.uniform_(-0.1, 0.1)
+            elif isinstance(module, torch.nn.PReLU):
+                module.weight.data.uniform_(-0.5, 1.5)
+        patches = batch_of(photograph(24, 144, channels=backbone.get('num_in_ch', 3)))
+        patches = torch.cat(patches.split(24, dim=3))
+        calibration = Calibration(net)
+        calibration.observe(patches)
+        calibration.finish()
+        if isinstance(net.policy, GranularityEntropyPolicy) and net.policy.entropy_bits:
+            net.policy.set_distribution(entropy(patches))
+        return net
+
+    return build
+
+
+def batch_of(image: np.ndarray) -> torch.Tensor:
+    """(H, W, C) uint8 -> (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))[None]
+
+
+@pytest.fixture
+def as_batch():
+    """See ``batch_of``."""
+    return batch_of

@@ -1,0 +1,98 @@
+"""The export's own checks see what is wrong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
+
+from dynq_basicsr.deploy.assemble import PortableAssembler  # noqa: E402
+from dynq_basicsr.deploy.base_graph import resolutions, trace_network  # noqa: E402
+from dynq_basicsr.deploy.check import agreement, check_layers, check_skeleton, trial_images  # noqa: E402
+from dynq_basicsr.deploy.flips import find_first_flips  # noqa: E402
+from dynq_basicsr.deploy.frozen import float_layer, freeze_layer  # noqa: E402
+from dynq_basicsr.deploy.kernels import KernelAssembler  # noqa: E402
+from dynq_basicsr.deploy.simplify import simplify  # noqa: E402
+from dynq_basicsr.errors import DynqError  # noqa: E402
+
+EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
+BITS, NAME = (4.0, 4.0), 'body.0.conv1'
+
+
+@pytest.fixture(scope='module')
+def edsr(calibrated):
+    return calibrated(EDSR, {'weight': {'bits': 4}, 'activation': {'bits': 4}})
+
+
+@pytest.fixture
+def layers(edsr):
+    return {layer.name: freeze_layer(layer, 4) for layer in edsr.quant_layers()}
+
+
+@pytest.fixture(scope='module')
+def base(edsr):
+    return simplify(trace_network(edsr))
+
+
+def one_more(array: np.ndarray) -> np.ndarray:
+    """The array with its first value changed."""
+    changed = array.copy()
+    changed.flat[0] += 1 if changed.flat[0] < 7 else -1
+    return changed
+
+
+WRONG = {
+    'zero point': lambda one: replace(one, grid=replace(one.grid, zero_point=one.grid.zero_point + 1)),
+    'scale': lambda one: replace(one, grid=replace(one.grid, scale=np.float32(one.grid.scale * 1.01))),
+    'levels': lambda one: replace(one, grid=replace(one.grid, top=7)),
+    'weight': lambda one: replace(one, weight=one_more(one.weight)),
+    'scale of the weight': lambda one: replace(one, weight_scale=one.weight_scale * np.float32(1.01)),
+    'bias': lambda one: replace(one, bias=one.bias * 0),
+    'dilation': lambda one: replace(one, dilation=(2, 2), padding=(2, 2)),
+}
+
+
+def test_right_layers_pass(edsr, layers):
+    check_layers(edsr, BITS, layers, resolutions(edsr))
+
+
+@pytest.mark.parametrize('what', WRONG)
+def test_a_wrong_layer_is_named(edsr, layers, what, monkeypatch):
+    # the check takes the weight's scale and the bias from the layer that it checks: break what the graph gets
+    broken = WRONG[what](layers[NAME])
+    monkeypatch.setattr(KernelAssembler, 'add_layer', add_other_layer(broken))
+    with pytest.raises(DynqError, match=f'{NAME}: its integers do not give the numbers of the network'):
+        check_layers(edsr, BITS, layers, resolutions(edsr))
+
+
+def add_other_layer(other):
+    add = KernelAssembler.add_layer
+    return lambda self, slot: add(self, replace(slot, layer=other) if slot.layer.name == other.name else slot)
+
+
+@pytest.mark.parametrize('what', WRONG)
+def test_a_wrong_layer_parts_the_networks(edsr, base, layers, what):
+    image = trial_images(edsr)[1]
+    assemble = KernelAssembler(base, resolutions(edsr)).assemble
+    good = find_first_flips(edsr, BITS, assemble(layers).SerializeToString(), image)
+    wrong = assemble(layers | {NAME: WRONG[what](layers[NAME])}).SerializeToString()
+    assert good.count <= 1 and good.distance < 1e-3
+    assert find_first_flips(edsr, BITS, wrong, image).distance > 0.01
+
+
+def test_skeletons(edsr, base):
+    right = {layer.name: float_layer(layer) for layer in edsr.quant_layers()}
+    for assembler in (KernelAssembler(base, resolutions(edsr)), PortableAssembler(base)):
+        check_skeleton(edsr, assembler.assemble(right))
+        wrong = right | {NAME: replace(right[NAME], bias=right[NAME].bias + 10)}
+        with pytest.raises(DynqError, match='EDSR: its ONNX graph does not give the numbers'):
+            check_skeleton(edsr, assembler.assemble(wrong))
+
+
+def test_agreement():
+    one = np.array([0.0, 0.4, 1.0, 1.5])
+    agreed = agreement(one, one + np.array([0, 1, -2, 30]) / 255)
+    assert (agreed.equal, agreed.within_one) == (0.5, 0.75)
+    assert agreement(torch.rand(3, 4).numpy(), np.full((3, 4), 9.0)).within_one < 1

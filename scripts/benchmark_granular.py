@@ -5,7 +5,8 @@
 A training step (forward, L1 loss, backward, optimizer) of the float network, of ours, and of the naive way, in which
 every candidate bit-width is evaluated for every sample and masked (as the published code does). Then a forward of
 evaluation patches, float and ours. All in turn, in one run; figures are medians of the ratios within a turn. Weights
-and images are random: neither changes the time. Prints a Markdown table.
+and images are random: neither changes the time. A teacher (``train.teacher``) is not in it: a forward of the float
+network more. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = [ROOT / f'options/granular_{name}.yml' for name in ('srresnet', 'edsr', 'idn', 'swinir_light')]
+DEFAULT = [ROOT / f'options/granular_{name}.yml' for name in ('srresnet', 'edsr', 'idn', 'swinir_light', 'hat_s')]
 EVALUATION_PATCH = 96
 
 
@@ -49,22 +50,24 @@ def build(option_file: Path):
 @contextmanager
 def every_candidate():
     """Quantize each sample at every candidate bit-width and keep one result."""
-    from dynq_basicsr.quantization.ranges import StepTable
+    from dynq_basicsr.quantization.ranges import RangeTable, StepTable
 
-    once = StepTable.quantize
+    originals = {table: table.quantize for table in (RangeTable, StepTable)}
 
-    def quantize(table: StepTable, x: Tensor, bits: Tensor | float) -> Tensor:
+    def quantize(table: RangeTable | StepTable, x: Tensor, bits: Tensor | float) -> Tensor:
         bits = torch.as_tensor(bits, dtype=x.dtype)
         return sum(
-            once(table, x, one) * (bits == one).to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+            originals[type(table)](table, x, one) * (bits == one).to(x.dtype).view(-1, *[1] * (x.dim() - 1))
             for one in table.candidates.tolist()
         )
 
-    StepTable.quantize = quantize
+    for table in originals:
+        table.quantize = quantize
     try:
         yield
     finally:
-        StepTable.quantize = once
+        for table, once in originals.items():
+            table.quantize = once
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -79,7 +82,8 @@ def training_ratios(net, precision: str, batch: int, patch: int, turns: int) -> 
     from dynq_basicsr.models.precision import products_in
 
     net.train()
-    scale = net.description['backbone']['upscale']
+    with torch.no_grad(), net.floating():
+        scale = net(torch.rand(1, 3, patch, patch)).shape[-1] // patch
     images = torch.rand(batch, 3, patch, patch).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, 3, scale * patch, scale * patch)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)

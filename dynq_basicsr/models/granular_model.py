@@ -10,7 +10,7 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.backbones.checkpoints import load_weights, read_checkpoint
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.distributed import broadcast_module, gather_shares
@@ -43,7 +43,9 @@ class GranularDQModel(QuantizedModel):
     def check_train(cls, train: dict) -> None:
         """Refuse a ``train`` section that cannot work: BasicSR's, and ``GranularOptions``."""
         check_train(train, (*TRAIN_KEYS, *GranularOptions.names()))
-        GranularOptions.from_dict(train)
+        teacher = GranularOptions.from_dict(train).teacher
+        if teacher is not None and read_checkpoint(teacher, None, 'train.teacher')[1]:
+            raise DynqError(f'train.teacher: {teacher} is a quantized checkpoint; name the float weights.')
 
     def __init__(self, opt: dict) -> None:
         self.recipe = GranularOptions.from_dict(opt['train']) if opt['is_train'] else None
@@ -67,8 +69,14 @@ class GranularDQModel(QuantizedModel):
     def _build_teacher(self) -> QuantizedSR:
         """The float network, which pads images as ours does; not trained, and no part of a checkpoint."""
         net = QuantizedSR(self.opt['network_g']['backbone'])
-        load_weights(net, self.recipe.teacher, self.opt['path'].get('param_key_g', 'params'), 'train.teacher')
+        load_weights(net, self.recipe.teacher, None, 'train.teacher')
         return net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def prepare_target(self) -> None:
+        """Let the teacher's output take the place of the ground truth."""
+        if self.teacher is not None:
+            self.gt = self.teacher(self.lq).float()
 
     @property
     def _entropy_policy(self) -> GranularityEntropyPolicy | None:
@@ -129,9 +137,6 @@ class GranularDQModel(QuantizedModel):
             policy.adapting = current_iter <= self.recipe.adapt_iter
         try:
             with products_in(self.recipe.precision, self.device), self.network.tracing() as trace:
-                if self.teacher is not None:
-                    with torch.no_grad():
-                        self.gt = self.teacher(self.lq).float()
                 super().optimize_parameters(current_iter)
         except BaseException:
             self.bar.close()

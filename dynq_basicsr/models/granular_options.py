@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from dynq_basicsr.errors import check_choice, check_number, check_switch
+from dynq_basicsr.errors import DynqError, check_choice, check_number, check_switch
 from dynq_basicsr.models.precision import PRECISIONS
 
 _COUNTS = {'adapt_iter': 0, 'entropy_patches': 2, 'calibration_patches': 1}
@@ -25,8 +25,8 @@ class GranularOptions:
             hardware computes in it).
         lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
         lr_gate: Learning rate of the controller; None: that of the weights.
-        teacher: Float weights of the same backbone; the losses then compare with its output instead of the ground
-            truth. None: ground truth, as in the paper.
+        teacher: File of float weights of the same backbone, those of ``params_ema`` where it has both; the losses then
+            compare with its output instead of the ground truth. None: ground truth, as in the paper.
     """
 
     adapt_iter: int = 1000
@@ -44,6 +44,8 @@ class GranularOptions:
         check_number('train.lr_range', self.lr_range, 0)
         if self.lr_gate is not None:
             check_number('train.lr_gate', self.lr_gate, 0)
+        if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
+            raise DynqError(f'train.teacher: must be a file of float weights, or left out, not {self.teacher!r}.')
         check_choice('train.precision', self.precision, PRECISIONS)
         check_switch('train.freeze_batch_norm', self.freeze_batch_norm)
 

@@ -129,9 +129,13 @@ class QuantizedModel(PatchwiseModel):
         if not hasattr(self, 'gt'):
             raise DynqError('datasets.train: training needs ground truth; use a data set of pairs.')
         start = time.perf_counter()
+        self.prepare_target()
         super().optimize_parameters(current_iter)
         self.check_losses(current_iter)
         self._worked += time.perf_counter() - start
+
+    def prepare_target(self) -> None:
+        """What an iteration does to ``self.gt`` before it: nothing, here."""
 
     def check_losses(self, current_iter: int) -> None:
         """Stop where a loss of ``self.log_dict`` is NaN or infinite, before anything is saved.

@@ -1,6 +1,7 @@
 """Granular-DQ's training: what is measured first, what learns, what is saved."""
 
 import shutil
+import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -104,9 +105,33 @@ def test_a_teacher_takes_the_place_of_the_ground_truth(granular_options, train, 
     assert not any(key.startswith('teacher') for key in model.network.state_dict())
 
 
-def test_a_teacher_that_does_not_fit_is_refused(granular_options, tmp_path):
-    with pytest.raises(DynqError, match='no such checkpoint; check train.teacher'):
-        build_model(granular_options({'teacher': str(tmp_path / 'none.pth')}))
+def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(granular_options, train, pairs, tmp_path):
+    model = train(build_model(granular_options()), pairs(1))
+    model.save(0, 1)
+    quantized = f'{model.opt["path"]["models"]}/net_g_1.pth'
+    for teacher, said in (
+        (str(tmp_path / 'none.pth'), 'no such checkpoint; check train.teacher'),
+        (quantized, 'train.teacher: .* is a quantized checkpoint; name the float weights'),
+        ('', "train.teacher: must be a file of float weights, or left out, not ''"),
+        (5, 'train.teacher: must be a file of float weights, or left out, not 5'),
+    ):
+        with pytest.raises(DynqError, match=said):
+            GranularDQModel.check_options(granular_options({'teacher': teacher}))
+
+
+def test_the_teacher_counts_as_work(granular_options, train, pairs):
+    options = granular_options()
+    options['train']['teacher'] = options['path']['pretrain_network_g']
+    model = build_model(options)
+    teacher = model.teacher.forward
+
+    def slow(x):
+        time.sleep(0.3)
+        return teacher(x)
+
+    model.teacher.forward = slow
+    train(model, pairs(2))
+    assert model.worked > 0.6
 
 
 def test_each_kind_has_its_rate_and_the_schedule_reaches_all(granular_options, train, pairs):

@@ -30,7 +30,7 @@ def lmdb(photographs, tmp_path_factory):
 def option_file(tmp_path, photographs, lmdb, float_checkpoint):
     """Write an option file of ``GranularDQModel`` into ``tmp_path``: six iterations an epoch."""
 
-    def write(total_iter, seed=4, backbone=EDSR):
+    def write(total_iter, seed=4, backbone=EDSR, ours=False):
         train = {'name': 'lmdb', 'type': 'PairedImageDataset', 'dataroot_gt': str(lmdb / 'HR.lmdb'),
                  'dataroot_lq': str(lmdb / 'LR.lmdb'), 'io_backend': {'type': 'lmdb'}, 'gt_size': 48,
                  'use_hflip': True, 'use_rot': True, 'num_worker_per_gpu': 1, 'batch_size_per_gpu': 2,
@@ -57,6 +57,9 @@ def option_file(tmp_path, photographs, lmdb, float_checkpoint):
                 'psnr': {'type': 'calculate_psnr', 'crop_border': 2}, 'fab': {'type': 'calculate_fab'}}},
             'logger': {'print_freq': 100, 'save_checkpoint_freq': 1, 'use_tb_logger': False},
         }  # fmt: skip
+        if ours:
+            options['network_g']['quantization']['activation']['quantizer'] = 'learned_range'
+            options['train']['teacher'] = str(float_checkpoint)
         (tmp_path / 'options.yml').write_text(yaml.safe_dump(options))
         return tmp_path / 'options.yml'
 
@@ -69,20 +72,20 @@ def assert_same(one, other):
     assert different == []
 
 
-@pytest.fixture(params=['EDSR', 'Spandrel'])
-def backbone(request):
-    if request.param == 'EDSR':
-        return EDSR
-    return {'type': 'Spandrel', 'path': str(request.getfixturevalue('community_checkpoint'))}
+@pytest.fixture(params=['paper', 'ours', 'community'])
+def recipe(request):
+    if request.param == 'community':
+        return {'backbone': {'type': 'Spandrel', 'path': str(request.getfixturevalue('community_checkpoint'))}}
+    return {'ours': request.param == 'ours'}
 
 
 def test_a_run_on_lmdb_that_is_resumed_ends_as_one_that_was_not_interrupted(
-    option_file, backbone, tmp_path, monkeypatch
+    option_file, recipe, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
 
     def train(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(option_file(8, backbone=backbone)), *arguments])
+        monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(option_file(8, **recipe)), *arguments])
         train_pipeline(str(tmp_path))
         return torch.load(tmp_path / 'experiments/tiny/models/net_g_8.pth', weights_only=True)
 

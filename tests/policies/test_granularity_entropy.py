@@ -9,7 +9,7 @@ from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.complexity import entropy
 from dynq_basicsr.policies.granularity_entropy import MIN_GAP, GranularityBitController, GranularityEntropyPolicy
 from dynq_basicsr.quantization.options import ActivationOptions, QuantizationOptions
-from dynq_basicsr.quantization.ranges import StepTable
+from dynq_basicsr.quantization.ranges import RangeTable, StepTable
 
 CHANNELS = 16
 
@@ -157,18 +157,62 @@ def test_a_batch_of_one_moves_nothing():
     assert torch.equal(one.quantiles, before)
 
 
-def test_gradients_reach_the_gate():
+def smooth_steps(table, bits, x):
+    """``StepTable.quantize`` around ``bits`` as a smooth function: rounding adds the error that it made there."""
+    slope = table._slopes()[torch.searchsorted(table.candidates, bits)].view(-1, 1, 1, 1)
+    step, most = table.step(bits).view(-1, 1, 1, 1), (2 ** (bits - 1)).view(-1, 1, 1, 1)
+    place = x / step
+    below, above, error = place < -most, place > most - 1, place.round() - place
+
+    def quantize(moved):
+        size = step * (slope * (moved - bits).view(-1, 1, 1, 1)).exp()
+        half = (2 ** (moved - 1)).view(-1, 1, 1, 1)
+        return size * torch.where(below, -half, torch.where(above, half - 1, x / size + error))
+
+    return quantize
+
+
+def smooth_ranges(table, bits, x):
+    """``RangeTable.quantize`` likewise, of ranges that stay."""
+    lower, upper = (one.view(-1, 1, 1, 1) for one in table.bounds(bits))
+
+    def grid(moved):
+        size = (upper - lower) / (2 ** moved.view(-1, 1, 1, 1) - 1)
+        return size, -lower / size, (upper - lower) / size
+
+    size, zero, top = grid(bits)
+    shift, place = zero.round() - zero, x / size
+    below, above, error = place < -zero.round(), place > top - zero.round(), place.round() - place
+
+    def quantize(moved):
+        size, zero, top = grid(moved)
+        zero = zero + shift
+        return size * torch.where(below, -zero, torch.where(above, top - zero, x / size + error))
+
+    return quantize
+
+
+def double_table(kind, candidates):
+    table = kind(candidates, QuantizationOptions(activation=ActivationOptions(8, quantizer='learned_step'))).double()
+    table.candidates = table.candidates.double()
+    sizes = torch.tensor([0.2, 0.06, 0.016], dtype=torch.float64)
+    if kind is StepTable:
+        table.set(sizes, signed=True)
+    else:
+        table.set(-7.3 * sizes * torch.tensor([1, 3, 9]), 6.1 * sizes * torch.tensor([1, 4, 16]))
+    return table
+
+
+@pytest.mark.parametrize('kind, smooth_of', [(StepTable, smooth_steps), (RangeTable, smooth_ranges)])
+def test_gradients_reach_the_gate(kind, smooth_of):
     """Against finite differences of the smooth function that the straight-through gradient belongs to.
 
-    Around the point of the forward, rounding is replaced by adding the rounding error found there, the step by its
-    exponential in the bits, and the choice by the softmax of the same noise.
+    Around the point of the forward, rounding is replaced by adding the rounding error found there, and the choice by
+    the softmax of the same noise.
     """
     one = policy(entropy_bits=None, entropy_quantiles=[], temperature=0.7).double().train()
     one.controller.gate.weight.data.normal_(std=0.3)
-    table = StepTable(one.candidates, QuantizationOptions(activation=ActivationOptions(8, quantizer='learned_step')))
-    table = table.double()
-    table.candidates = table.candidates.double()
-    table.set(torch.tensor([0.2, 0.06, 0.016], dtype=torch.float64), signed=True)
+    table = double_table(kind, one.candidates)
     torch.manual_seed(7)
     feature, batch = features(4).double(), images(4).double()
     x = torch.randn(4, 5, 3, 3, dtype=torch.float64)
@@ -183,19 +227,15 @@ def test_gradients_reach_the_gate():
     torch.manual_seed(11)
     noise = -torch.empty(4, 3, dtype=torch.float64).exponential_().log()
     values = torch.tensor([4.0, 6.0, 8.0], dtype=torch.float64)
-    step, slope = table.step(bits).detach(), table._slopes()[torch.searchsorted(values, bits.detach())]
-    place, most = x / step.view(-1, 1, 1, 1), (2 ** (bits.detach() - 1)).view(-1, 1, 1, 1)
-    below, above, error = place < -most, place > most - 1, place.round() - place
+    bits = bits.detach()
+    quantize = smooth_of(table, bits, x)
     soft = ((one.controller(feature) + noise) / 0.7).softmax(1).detach()
 
+    @torch.no_grad()
     def smooth(bias):
-        with torch.no_grad():
-            logits = one.controller(feature) - gate.bias + bias
-            moved = bits + (((logits + noise) / 0.7).softmax(1) - soft) @ values
-            size = (step * (slope * (moved - bits)).exp()).view(-1, 1, 1, 1)
-            half = (2 ** (moved - 1)).view(-1, 1, 1, 1)
-            level = torch.where(below, -half, torch.where(above, half - 1, x / size + error))
-            return (size * level * weights).sum().item()
+        logits = one.controller(feature) - gate.bias + bias
+        moved = bits + (((logits + noise) / 0.7).softmax(1) - soft) @ values
+        return (quantize(moved) * weights).sum().item()
 
     for index in range(3):
         change = torch.zeros(3, dtype=torch.float64)

@@ -219,7 +219,9 @@ def fix_code(model: Path, folder: Path) -> str:
     ordered = sorted(graphs, key=lambda code: graphs[code].fab or 0)
     code = ordered[len(ordered) // 2]
     with writing_folder(folder) as writer:
-        entry = values['graphs'][code] | writer.add(graphs[code].path.name, graphs[code].read())
+        entry = values['graphs'][code]
+        for graph in filter(None, (graphs[code], graphs[code].qdq)):
+            writer.add(graph.path.name, graph.read())
         only = {'graphs': {code: entry}, 'controller': None, 'policy': {'type': 'fixed', 'code': code}}
         writer.finish(values | only)
     return code

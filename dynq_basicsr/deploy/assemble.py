@@ -129,7 +129,8 @@ class Assembler:
         if scale is None:
             weight = writer.constant(layer.weight if conv else layer.weight.T)
         else:
-            integers = writer.constant(layer.weight if conv else layer.weight.T, int4=layer.weight_bits <= 4)
+            # int8 for 4 bits, too: of int4, OpenVINO makes float weights and a float convolution
+            integers = writer.constant(layer.weight if conv else layer.weight.T)
             weight = self.dequantize(integers, writer.constant(scale), axis=0 if conv else 1)
         last = slot.output if slot.affine is None or fold else None
         if conv:

@@ -24,11 +24,13 @@ class Graph:
         path: Where it lies.
         sha256: Of its bytes, hexadecimal.
         fab: Mean bits of the adaptive layers' activations; None: a controller, or not stated.
+        qdq: The same network for runtimes other than ONNX Runtime; None: this file serves all.
     """
 
     path: Path
     sha256: str
     fab: float | None = None
+    qdq: Graph | None = None
 
     def read(self) -> bytes:
         """Return the bytes.
@@ -106,7 +108,8 @@ class Manifest:
         def graph(entry: Mapping) -> Graph:
             if Path(entry['file']).name != entry['file']:
                 raise DynqError(f'{path}: {entry["file"]!r} is no file of this folder; export the network again.')
-            return Graph(path.parent / entry['file'], entry['sha256'], entry.get('fab'))
+            qdq = graph(entry['qdq']) if entry.get('qdq') else None
+            return Graph(path.parent / entry['file'], entry['sha256'], entry.get('fab'), qdq)
 
         controller, size = values.get('controller'), values['size']
         for key, value in (('scale', values['scale']), *((f'size.{key}', size[key]) for key in ('multiple', 'least'))):

@@ -85,6 +85,8 @@ class Router:
 
     def _open(self, graph: Graph) -> Session:
         options = self._options
+        if options.runtime != 'onnxruntime' and graph.qdq:
+            graph = graph.qdq
         return open_session(graph.read(), str(graph.path), options.runtime, options.threads, options.precision)
 
     def boxes(self, image: np.ndarray) -> list[Box]:

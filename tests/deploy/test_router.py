@@ -56,6 +56,19 @@ def test_averaged_overlaps_equal_pytorch_but_for_ties(model, photo):
     assert not differs[(covers == 2).repeat(2, 0).repeat(2, 1)].any() and differs.mean() < 0.3
 
 
+@pytest.mark.parametrize('runtime, end', [('onnxruntime', '.onnx'), ('openvino', '.qdq.onnx')])
+def test_other_runtimes_than_onnx_runtime_get_the_portable_graphs(model, monkeypatch, runtime, end):
+    for code, entry in model.manifest['graphs'].items():
+        content = (model.folder / entry['file']).read_bytes()
+        (model.folder / f'{code}.qdq.onnx').write_bytes(content)
+        entry['qdq'] = {'file': f'{code}.qdq.onnx', 'sha256': entry['sha256']}
+    model.write()
+    opened = []
+    monkeypatch.setattr('dynq_basicsr.deploy.router.open_session', lambda content, name, *rest: opened.append(name))
+    Router(model.folder, RunOptions(runtime=runtime))
+    assert opened == [str(model.folder / f'{code}{end}') for code in model.networks]
+
+
 @pytest.mark.parametrize('multiple, least', [(8, 1), (1, 32), (7, 30)])
 def test_windows_are_padded_as_in_pytorch(model, photo, multiple, least):
     model.write(size={'multiple': multiple, 'least': least})

@@ -29,7 +29,7 @@ EVALUATION_PATCH = 96
 
 
 def build(option_file: Path):
-    """The network of an option file, calibrated on noise, and the precision of its products."""
+    """The network of an option file, calibrated on noise, the precision of its products, and its scale."""
     from basicsr.archs import build_network
 
     from dynq_basicsr import plugin
@@ -44,7 +44,7 @@ def build(option_file: Path):
     calibration = Calibration(net, bit_aware_clipping=False)
     calibration.observe(torch.rand(2, 3, 32, 32))
     calibration.finish()
-    return net, options['train']['precision']
+    return net, options['train']['precision'], options['scale']
 
 
 @contextmanager
@@ -77,13 +77,13 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def training_ratios(net, precision: str, batch: int, patch: int, turns: int) -> tuple[float, float, float]:
+def training_ratios(
+    net, precision: str, scale: int, batch: int, patch: int, turns: int
+) -> tuple[float, float, float]:
     """Seconds of a float step, and how many times as long ours and the naive one take."""
     from dynq_basicsr.models.precision import products_in
 
     net.train()
-    with torch.no_grad(), net.floating():
-        scale = net(torch.rand(1, 3, patch, patch)).shape[-1] // patch
     images = torch.rand(batch, 3, patch, patch).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, 3, scale * patch, scale * patch)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
@@ -152,8 +152,8 @@ def main() -> None:
     print('| network | float step | ours / float | every candidate / float | float forward | ours / float |')
     print('|---|---|---|---|---|---|')
     for option_file in given.opt:
-        net, precision = build(option_file.resolve())
-        step, ours, naive = training_ratios(net, precision, given.batch, given.patch, given.turns)
+        net, precision, scale = build(option_file.resolve())
+        step, ours, naive = training_ratios(net, precision, scale, given.batch, given.patch, given.turns)
         forward, evaluation = evaluation_ratio(net, given.turns)
         print(f'| {option_file.stem} | {step:.2f} s | {ours:.2f} | {naive:.2f} | {forward:.2f} s | {evaluation:.2f} |',
               flush=True)  # fmt: skip

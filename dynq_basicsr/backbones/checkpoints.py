@@ -66,6 +66,11 @@ def read_checkpoint(
     return state, description if isinstance(description, Mapping) else {}
 
 
+def is_quantized(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is that of a quantized network, described or not."""
+    return 'calibrated' in state or any('_range.log_' in key for key in state)
+
+
 def load_weights(
     net: nn.Module,
     path: str | Path,
@@ -89,14 +94,14 @@ def load_weights(
     """
     state, description = read_checkpoint(path, param_key, option)
     wrapped = isinstance(getattr(net, 'context', None), BitContext)
-    is_quantized = 'calibrated' in state or any('_range.log_' in key for key in state)
-    if is_quantized and not wrapped:
+    quantized = is_quantized(state)
+    if quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
-    if is_quantized and description:
+    if quantized and description:
         _check_description(path, _comparable(_with_defaults(path, description)), _comparable(net.description))
-    target = net.backbone if wrapped and not is_quantized else net
+    target = net.backbone if wrapped and not quantized else net
     own = target.state_dict()
-    if not is_quantized:
+    if not quantized:
         added = _quantizer_keys(target)
         own = {key: value for key, value in own.items() if key not in added}
     optional = _constant_buffers(target)

@@ -29,6 +29,7 @@ from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.deploy.check import Agreement, agreement, run_at
 from dynq_basicsr.deploy.codes import enumerate_codes
 from dynq_basicsr.deploy.flips import FirstFlips, find_first_flips
+from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.sessions import open_session
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.patchwise_model import to_image
@@ -70,10 +71,11 @@ class Comparison:
         self.model, self.net = model, model.network.cpu().eval().to(memory_format=torch.contiguous_format)
         self.twin = copy.deepcopy(self.net).to(memory_format=torch.channels_last)
         self.codes = {bits: code for code, bits in enumerate_codes(self.net).bits.items()}
-        missing = [code for code in self.codes.values() if not (folder / f'{code}.onnx').is_file()]
+        graphs = Manifest.load(folder).graphs
+        missing = [code for code in self.codes.values() if code not in graphs]
         if missing:
             raise DynqError(f'{folder}: has no graph {missing[0]}.onnx; it was exported from another network.')
-        self.contents = {code: (folder / f'{code}.onnx').read_bytes() for code in self.codes.values()}
+        self.contents = {code: graphs[code].read() for code in self.codes.values()}
         self.sessions = {code: open_session(content, f'{code}.onnx') for code, content in self.contents.items()}
 
     @torch.no_grad()

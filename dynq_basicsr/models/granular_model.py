@@ -10,7 +10,7 @@ from basicsr.utils.dist_util import get_dist_info
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.backbones.checkpoints import load_weights, read_checkpoint
+from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.distributed import broadcast_module, gather_shares
@@ -44,7 +44,7 @@ class GranularDQModel(QuantizedModel):
         """Refuse a ``train`` section that cannot work: BasicSR's, and ``GranularOptions``."""
         check_train(train, (*TRAIN_KEYS, *GranularOptions.names()))
         teacher = GranularOptions.from_dict(train).teacher
-        if teacher is not None and read_checkpoint(teacher, None, 'train.teacher')[1]:
+        if teacher is not None and is_quantized(read_checkpoint(teacher, None, 'train.teacher')[0]):
             raise DynqError(f'train.teacher: {teacher} is a quantized checkpoint; name the float weights.')
 
     def __init__(self, opt: dict) -> None:

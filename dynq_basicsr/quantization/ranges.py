@@ -58,6 +58,12 @@ class ActivationRange(nn.Module):
         return fake_quantize_activation(x, *self.bounds(bits), bits, self.grid, self.gradient)
 
 
+def _places(bits: Tensor | float, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits, each a candidate, as a tensor, and where they stand among the candidates."""
+    bits = torch.as_tensor(bits, dtype=candidates.dtype, device=candidates.device)
+    return bits, torch.searchsorted(candidates, bits.detach())
+
+
 class RangeTable(ActivationRange):
     """A clipping range for each candidate bit-width: fewer bits want a narrower one.
 
@@ -76,8 +82,7 @@ class RangeTable(ActivationRange):
 
     def bounds(self, bits: Tensor | float) -> tuple[Tensor, Tensor]:
         """(lower, upper) at these bits, each a candidate: scalars or (N,)."""
-        bits = torch.as_tensor(bits, dtype=self.candidates.dtype, device=self.candidates.device)
-        index = torch.searchsorted(self.candidates, bits.detach())
+        _, index = _places(bits, self.candidates)
         return self.lower[index], self.upper[index]
 
 
@@ -115,8 +120,7 @@ class StepTable(nn.Module):
 
     def step(self, bits: Tensor | float) -> Tensor:
         """Step at these bits, each a candidate: a scalar, or (N,)."""
-        bits = torch.as_tensor(bits, dtype=self.candidates.dtype, device=self.candidates.device)
-        index = torch.searchsorted(self.candidates, bits.detach())
+        bits, index = _places(bits, self.candidates)
         return (self.log_step[index] + self._slopes()[index] * (bits - bits.detach())).exp().clamp(min=SMALLEST)
 
     def _slopes(self) -> Tensor:

@@ -109,7 +109,10 @@ def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(granu
     model = train(build_model(granular_options()), pairs(1))
     model.save(0, 1)
     quantized = f'{model.opt["path"]["models"]}/net_g_1.pth'
+    bare = tmp_path / 'bare.pth'  # no description
+    torch.save({'params': model.network.state_dict()}, bare)
     for teacher, said in (
+        (str(bare), 'train.teacher: .* is a quantized checkpoint; name the float weights'),
         (str(tmp_path / 'none.pth'), 'no such checkpoint; check train.teacher'),
         (quantized, 'train.teacher: .* is a quantized checkpoint; name the float weights'),
         ('', "train.teacher: must be a file of float weights, or left out, not ''"),

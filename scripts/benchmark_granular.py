@@ -29,7 +29,7 @@ EVALUATION_PATCH = 96
 
 
 def build(option_file: Path):
-    """The network of an option file, calibrated on noise, the precision of its products, and its scale."""
+    """The network of an option file, calibrated on noise, and its options."""
     from basicsr.archs import build_network
 
     from dynq_basicsr import plugin
@@ -44,7 +44,7 @@ def build(option_file: Path):
     calibration = Calibration(net, bit_aware_clipping=False)
     calibration.observe(torch.rand(2, 3, 32, 32))
     calibration.finish()
-    return net, options['train']['precision'], options['scale']
+    return net, options
 
 
 @contextmanager
@@ -77,19 +77,21 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def training_ratios(
-    net, precision: str, scale: int, batch: int, patch: int, turns: int
-) -> tuple[float, float, float]:
+def training_ratios(net, options: dict, batch: int, patch: int, turns: int) -> tuple[float, float, float]:
     """Seconds of a float step, and how many times as long ours and the naive one take."""
+    from dynq_basicsr.models.granular_options import GranularOptions
     from dynq_basicsr.models.precision import products_in
+    from dynq_basicsr.quantization.compiled import compile_rounding, compiled_rounding
 
+    recipe, scale = GranularOptions.from_dict(options['train']), options['scale']
     net.train()
     images = torch.rand(batch, 3, patch, patch).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, 3, scale * patch, scale * patch)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
+    kernels = {'tanh': compile_rounding('tanh', images.device)} if recipe.compile else {}
 
     def step() -> None:
-        with products_in(precision, images.device):
+        with products_in(recipe.precision, images.device), compiled_rounding(kernels):
             optimizer.zero_grad()
             F.l1_loss(net(images), target).backward()
             optimizer.step()
@@ -152,8 +154,8 @@ def main() -> None:
     print('| network | float step | ours / float | every candidate / float | float forward | ours / float |')
     print('|---|---|---|---|---|---|')
     for option_file in given.opt:
-        net, precision, scale = build(option_file.resolve())
-        step, ours, naive = training_ratios(net, precision, scale, given.batch, given.patch, given.turns)
+        net, options = build(option_file.resolve())
+        step, ours, naive = training_ratios(net, options, given.batch, given.patch, given.turns)
         forward, evaluation = evaluation_ratio(net, given.turns)
         print(f'| {option_file.stem} | {step:.2f} s | {ours:.2f} | {naive:.2f} | {forward:.2f} s | {evaluation:.2f} |',
               flush=True)  # fmt: skip

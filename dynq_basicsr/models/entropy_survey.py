@@ -77,9 +77,10 @@ def survey_entropies(dataset: Mapping, count: int, cache: Path, seed: int = 0) -
         for patches in draw_patches(dataset, count, seed):
             values.append(entropy(patches))
             bar.update(len(patches))
-    entropies = torch.cat(values)
+    kept = [round(one, 5) for one in torch.cat(values).tolist()]
+    entropies = torch.tensor(kept)  # as a later run reads them, which is to repeat this one
     cache.mkdir(parents=True, exist_ok=True)
-    replace_file(file, json.dumps({'of': mark, 'entropies': [round(one, 5) for one in entropies.tolist()]}) + '\n')
+    replace_file(file, json.dumps({'of': mark, 'entropies': kept}) + '\n')
     quartiles = ', '.join(f'{one:.3f}' for one in torch.quantile(entropies, torch.tensor([0.25, 0.5, 0.75])).tolist())
     get_root_logger().info(f'Entropies of {count} training patches: quartiles {quartiles} nats, kept in {file}.')
     return entropies

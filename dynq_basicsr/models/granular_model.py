@@ -21,6 +21,7 @@ from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from dynq_basicsr.models.train_checks import TRAIN_KEYS, check_train
 from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
+from dynq_basicsr.quantization.compiled import Kernel, compile_rounding, compiled_rounding
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -57,6 +58,7 @@ class GranularDQModel(QuantizedModel):
         if not isinstance(self.network, QuantizedSR):
             raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
         self.teacher = self._build_teacher() if self.recipe.teacher else None
+        self.kernels = self._compile() if self.recipe.compile else {}
         begins = not self.network.calibrated
         if begins:
             gather_shares(self._calibrate)
@@ -71,6 +73,21 @@ class GranularDQModel(QuantizedModel):
         net = QuantizedSR(self.opt['network_g']['backbone'])
         load_weights(net, self.recipe.teacher, None, 'train.teacher')
         return net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def _compile(self) -> dict[str, Kernel]:
+        """Kernels for the gradients of this network's rounding, or a line that says why there are none."""
+        logger = get_root_logger()
+        logger.info('Compiling the gradients of rounding (half a minute at most)')
+        gradients = {layer.options.rounding_gradient for layer in self.network.quant_layers()}
+        try:
+            return {gradient: compile_rounding(gradient, self.device) for gradient in gradients}
+        except Exception as error:  # by its nature: compilers fail in any way
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            logger.info(
+                f'train.compile: PyTorch cannot compile here, so training goes on without, only slower '
+                f'({type(error).__name__}: {reason}).'
+            )
+            return {}
 
     @torch.no_grad()
     def prepare_target(self) -> None:
@@ -136,7 +153,11 @@ class GranularDQModel(QuantizedModel):
         if policy := self._entropy_policy:
             policy.adapting = current_iter <= self.recipe.adapt_iter
         try:
-            with products_in(self.recipe.precision, self.device), self.network.tracing() as trace:
+            with (
+                products_in(self.recipe.precision, self.device),
+                compiled_rounding(self.kernels),
+                self.network.tracing() as trace,
+            ):
                 super().optimize_parameters(current_iter)
         except BaseException:
             self.bar.close()

@@ -23,6 +23,8 @@ class GranularOptions:
         freeze_batch_norm: Keep statistics of batch normalization as they are, which a trained float network wants.
         precision: Of convolutions and linear layers in training: float32, bfloat16, or auto (bfloat16 where the
             hardware computes in it).
+        compile: Compile the gradients of rounding, before the first iteration (half a minute at most), where PyTorch
+            can: on CPUs it needs a C++ compiler.
         lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
         lr_gate: Learning rate of the controller; None: that of the weights.
         teacher: File of float weights of the same backbone, those of ``params_ema`` where it has both; the losses then
@@ -34,6 +36,7 @@ class GranularOptions:
     calibration_patches: int = 64
     freeze_batch_norm: bool = True
     precision: str = 'float32'
+    compile: bool = False
     lr_range: float = 1e-3
     lr_gate: float | None = None
     teacher: str | None = None
@@ -47,7 +50,8 @@ class GranularOptions:
         if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
             raise DynqError(f'train.teacher: must be a file of float weights, or left out, not {self.teacher!r}.')
         check_choice('train.precision', self.precision, PRECISIONS)
-        check_switch('train.freeze_batch_norm', self.freeze_batch_norm)
+        for key in ('freeze_batch_norm', 'compile'):
+            check_switch(f'train.{key}', getattr(self, key))
 
     @classmethod
     def names(cls) -> list[str]:

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from dynq_basicsr.quantization.compiled import rounding_gradients
+
 GRIDS = ('integer', 'literal')
 ROUNDING_GRADIENTS = ('identity', 'tanh')
 
@@ -33,6 +35,8 @@ class _RoundToGrid(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, low, high = ctx.saved_tensors
+        if compiled := rounding_gradients(grad, x, scale, low, high, ctx.gradient):
+            return *compiled, None
         need_x, need_scale, need_low, need_high, _ = ctx.needs_input_grad
         # side is 1 below the range, -1 above, 0 inside. Kept as floating point: boolean masks cost ten times more.
         # Buffers are used again, since at these sizes a fresh one costs more than the arithmetic that fills it.

@@ -31,9 +31,10 @@ class QuantLayer:
         options = self.options.weight
         if options.bits == FLOAT_BITS:
             return self.weight
-        weight = self.weight_range.moved(self.weight)
         gradient = self.options.rounding_gradient
-        return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid, gradient)
+        with torch._C.DisableTorchFunction():
+            weight = self.weight_range.moved(self.weight)
+            return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid, gradient)
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""
@@ -48,7 +49,8 @@ class QuantLayer:
             bits = bits.repeat_interleave(len(x) // len(bits))
         if float_input:
             return x
-        return self.activation_range.quantize(x, bits)
+        with torch._C.DisableTorchFunction():  # nothing here that ``Products`` wants to see, and asking it costs time
+            return self.activation_range.quantize(x, bits)
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

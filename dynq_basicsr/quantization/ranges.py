@@ -64,6 +64,13 @@ def _places(bits: Tensor | float, candidates: Tensor) -> tuple[Tensor, Tensor]:
     return bits, torch.searchsorted(candidates, bits.detach())
 
 
+def _slopes(places: Tensor) -> Tensor:
+    """(C, C): times values at these places, the slope at each, as ``torch.gradient`` has it; zero if it is but one."""
+    if len(places) == 1:
+        return torch.zeros(1, 1)
+    return torch.gradient(torch.eye(len(places)), spacing=(places,), dim=0)[0]
+
+
 class RangeTable(ActivationRange):
     """A clipping range for each candidate bit-width: fewer bits want a narrower one.
 
@@ -104,7 +111,9 @@ class StepTable(nn.Module):
     def __init__(self, candidates: Sequence[int], options: QuantizationOptions) -> None:
         super().__init__()
         self.symmetric, self.gradient = options.activation.quantizer == 'pams', options.rounding_gradient
-        self.register_buffer('candidates', torch.tensor(candidates, dtype=torch.float32), persistent=False)
+        values = torch.tensor(candidates, dtype=torch.float32)
+        self.register_buffer('candidates', values, persistent=False)
+        self.register_buffer('slopes', _slopes(values), persistent=False)
         self.register_buffer('signed', torch.tensor(self.symmetric))
         self.log_step = nn.Parameter(torch.zeros(len(candidates)))
 
@@ -115,19 +124,23 @@ class StepTable(nn.Module):
         half = 2 ** (bits - 1)
         if self.symmetric:
             return 1 - half, half - 1
-        below = (self.signed if signed is None else torch.as_tensor(signed)).to(torch.float32)
-        return -half * below, half * (2 - below) - 1
+        low = half * -(self.signed if signed is None else torch.as_tensor(signed)).to(torch.float32)
+        return low, low + (2 * half - 1)
 
     def step(self, bits: Tensor | float) -> Tensor:
         """Step at these bits, each a candidate: a scalar, or (N,)."""
         bits, index = _places(bits, self.candidates)
-        return (self.log_step[index] + self._slopes()[index] * (bits - bits.detach())).exp().clamp(min=SMALLEST)
+        log_step = self.log_step[index]
+        if bits.requires_grad:
+            # The value of one bit fewer or more does not move; its gradient is that of the steps around it.
+            log_step = log_step + self._log_slopes()[index] * (bits - bits.detach())
+        return log_step.exp().clamp(min=SMALLEST)
 
-    def _slopes(self) -> Tensor:
+    def _log_slopes(self) -> Tensor:
         """Slope of the logarithm of the step at each candidate; one bit more halves it where there is but one."""
         if len(self.candidates) == 1:
             return torch.full_like(self.candidates, -math.log(2))
-        return torch.gradient(self.log_step.detach(), spacing=(self.candidates,))[0]
+        return self.slopes @ self.log_step.detach()
 
     @torch.no_grad()
     def set(self, steps: Tensor, signed: bool) -> None:

@@ -1,5 +1,6 @@
 """Granular-DQ's training: what is measured first, what learns, what is saved."""
 
+import logging
 import shutil
 import time
 from copy import deepcopy
@@ -10,6 +11,7 @@ import torch
 from basicsr.models import build_model
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models import granular_model
 from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
 from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.granular_options import GranularOptions
@@ -288,6 +290,7 @@ def test_drawing_patches_leaves_random_states_alone(granular_options):
     ({'lr_gate': 'x'}, r'train\.lr_gate'),
     ({'precision': 'half'}, r'train\.precision: must be one of auto, float32, bfloat16'),
     ({'freeze_batch_norm': 1}, r'train\.freeze_batch_norm: must be true or false'),
+    ({'compile': 'auto'}, r'train\.compile: must be true or false'),
 ])  # fmt: skip
 def test_values_that_cannot_be(granular_options, changes, named):
     with pytest.raises(DynqError, match=named):
@@ -301,3 +304,32 @@ def test_a_float_network_is_refused(granular_options, float_checkpoint):
     options['network_g'] = options['network_g']['backbone']
     with pytest.raises(DynqError, match='network_g must be of type QuantizedSR'):
         build_model(options)
+
+
+def test_where_nothing_compiles_training_goes_on(granular_options, train, pairs, monkeypatch, caplog):
+    def refuse(gradient, device):
+        raise RuntimeError('no compiler\nmore about it')
+
+    monkeypatch.setattr(granular_model, 'compile_rounding', refuse)
+    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
+    states = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        with caplog.at_level(logging.INFO, 'basicsr'):
+            states.append(train(granular_options({'compile': compiled}), pairs(2)).network.state_dict())
+        said = 'so training goes on without, only slower (RuntimeError: no compiler)' in caplog.text
+        assert said == compiled
+    assert [name for name, one in states[0].items() if not torch.equal(one, states[1][name])] == []
+
+
+def test_compiled_training_computes_the_same(granular_options, train, pairs):
+    if not any(map(shutil.which, ('g++', 'clang++', 'c++'))):
+        pytest.skip('no C++ compiler is here')
+    losses = {False: [], True: []}
+    for compiled, found in losses.items():
+        torch.manual_seed(0)
+        model = build_model(granular_options({'compile': compiled}))
+        assert list(model.kernels) == ['tanh'] * compiled
+        train(model, pairs(4), watch=lambda _, model, found=found: found.append(model.log_dict['l_pix']))
+    assert len(set(losses[True])) == 4
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)

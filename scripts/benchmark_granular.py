@@ -1,6 +1,6 @@
 """Measure Granular-DQ: what quantization adds to a training step and to patch-wise evaluation.
 
-    python scripts/benchmark_granular.py [-opt options/granular_srresnet.yml ...] [--batch 16] [--patch 24]
+    python scripts/benchmark_granular.py [-opt options/granular_srresnet.yml ...] [--batch 16] [--device cuda]
 
 A training step (forward, L1 loss, backward, optimizer) of the float network, of ours, and of the naive way, in which
 every candidate bit-width is evaluated for every sample and masked (as the published code does). Then a forward of
@@ -28,7 +28,7 @@ DEFAULT = [ROOT / f'options/granular_{name}.yml' for name in ('srresnet', 'edsr'
 EVALUATION_PATCH = 96
 
 
-def build(option_file: Path):
+def build(option_file: Path, device: torch.device):
     """The network of an option file, calibrated on noise, and its options."""
     from basicsr.archs import build_network
 
@@ -44,7 +44,7 @@ def build(option_file: Path):
     calibration = Calibration(net, bit_aware_clipping=False)
     calibration.observe(torch.rand(2, 3, 32, 32))
     calibration.finish()
-    return net, options
+    return net.to(device), options
 
 
 @contextmanager
@@ -70,10 +70,16 @@ def every_candidate():
             table.quantize = once
 
 
+def _device(net) -> torch.device:
+    return next(net.parameters()).device
+
+
 def seconds(call: Callable[[], object]) -> float:
-    """Of one call."""
+    """Of one call, and of what it started on a GPU."""
     start = time.perf_counter()
     call()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -85,8 +91,8 @@ def training_ratios(net, options: dict, batch: int, patch: int, turns: int) -> t
 
     recipe, scale = GranularOptions.from_dict(options['train']), options['scale']
     net.train()
-    images = torch.rand(batch, 3, patch, patch).contiguous(memory_format=torch.channels_last)
-    target = torch.rand(batch, 3, scale * patch, scale * patch)
+    images = torch.rand(batch, 3, patch, patch, device=_device(net)).contiguous(memory_format=torch.channels_last)
+    target = torch.rand(batch, 3, scale * patch, scale * patch, device=images.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
     kernels = {'tanh': compile_rounding('tanh', images.device)} if recipe.compile else {}
 
@@ -121,7 +127,8 @@ def evaluation_ratio(net, turns: int) -> tuple[float, float]:
     from dynq_basicsr.models.precision import Products
 
     net.eval()
-    images = torch.rand(4, 3, EVALUATION_PATCH, EVALUATION_PATCH).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(4, 3, EVALUATION_PATCH, EVALUATION_PATCH, device=_device(net))
+    images = images.contiguous(memory_format=torch.channels_last)
 
     def forward() -> None:
         with Products():
@@ -144,20 +151,22 @@ def main() -> None:
     parser.add_argument('--patch', type=int, default=24, help='side of a training patch, LR pixels (default: 24)')
     parser.add_argument('--turns', type=int, default=5)
     parser.add_argument('--threads', type=int, default=os.cpu_count())
+    parser.add_argument('--device', type=torch.device, default='cpu', help='cpu (default), cuda or cuda:N')
     given = parser.parse_args()
     from dynq_basicsr.models.allocator import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(given.threads)
-    print(f'{given.threads} threads, training batch {given.batch} of {given.patch} x {given.patch} LR pixels, '
+    where = f'{given.threads} threads' if given.device.type == 'cpu' else torch.cuda.get_device_name(given.device)
+    print(f'{where}, training batch {given.batch} of {given.patch} x {given.patch} LR pixels, '
           f'evaluation 4 of {EVALUATION_PATCH} x {EVALUATION_PATCH}\n')  # fmt: skip
     print('| network | float step | ours / float | every candidate / float | float forward | ours / float |')
     print('|---|---|---|---|---|---|')
     for option_file in given.opt:
-        net, options = build(option_file.resolve())
+        net, options = build(option_file.resolve(), given.device)
         step, ours, naive = training_ratios(net, options, given.batch, given.patch, given.turns)
         forward, evaluation = evaluation_ratio(net, given.turns)
-        print(f'| {option_file.stem} | {step:.2f} s | {ours:.2f} | {naive:.2f} | {forward:.2f} s | {evaluation:.2f} |',
+        print(f'| {option_file.stem} | {step:.3f} s | {ours:.2f} | {naive:.2f} | {forward:.3f} s | {evaluation:.2f} |',
               flush=True)  # fmt: skip
 
 

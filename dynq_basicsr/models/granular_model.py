@@ -21,7 +21,7 @@ from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from dynq_basicsr.models.train_checks import TRAIN_KEYS, check_train
 from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
-from dynq_basicsr.quantization.compiled import Kernel, compile_rounding, compiled_rounding
+from dynq_basicsr.quantization.compiled import CannotCompile, Kernel, compile_rounding, compiled_rounding
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -81,12 +81,8 @@ class GranularDQModel(QuantizedModel):
         gradients = {layer.options.rounding_gradient for layer in self.network.quant_layers()}
         try:
             return {gradient: compile_rounding(gradient, self.device) for gradient in gradients}
-        except Exception as error:  # by its nature: compilers fail in any way
-            reason = (str(error).strip() or repr(error)).splitlines()[0]
-            logger.info(
-                f'train.compile: PyTorch cannot compile here, so training goes on without, only slower '
-                f'({type(error).__name__}: {reason}).'
-            )
+        except CannotCompile as error:
+            logger.info(f'train.compile: cannot be done here, so training goes on without, only slower ({error}).')
             return {}
 
     @torch.no_grad()

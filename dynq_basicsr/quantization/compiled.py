@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,34 +46,61 @@ def compiled_rounding(kernels: dict[str, Kernel]) -> Iterator[None]:
         _kernels = before
 
 
+class CannotCompile(Exception):
+    """PyTorch cannot compile here; the text is the reason."""
+
+
 @functools.cache
 def compile_rounding(gradient: str, device: torch.device) -> Kernel:
-    """A kernel for a device: about 20 s, and half of it where PyTorch finds parts in its cache on the disk.
+    """A kernel for a device: about 25 s, less where PyTorch finds parts in its cache on the disk.
+
+    Another process compiles it, loads it and compares its results with PyTorch's, since on some installations a fault
+    in loading ends the process (seen with PyTorch 2.11).
 
     Args:
         gradient: ``identity`` or ``tanh``, see ``fake_quantize_step``.
         device: Where it shall run.
 
     Raises:
-        Exception: Whatever PyTorch raises where it cannot compile, as without a C++ compiler.
+        CannotCompile: As without a C++ compiler.
     """
-    from torch._inductor import aoti_compile_and_package, aoti_load_package
-    from torch._inductor import config as inductor
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / 'gradients.pt2')
+        command = [sys.executable, '-m', __name__, gradient, str(device), file]
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': paths})
+        if done.returncode:
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] if done.returncode > 0 else []
+            ended = f'signal {-done.returncode}' if done.returncode < 0 else f'exit code {done.returncode}'
+            raise CannotCompile(said[-1] if said else f'the compiler ended with {ended}')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of deprecations within PyTorch
+            return torch._inductor.aoti_load_package(file)
+
+
+def _compile_to(gradient: str, device: str, file: str) -> None:
+    """Compile a kernel into a file, load it from there, and compare it with what it is to replace."""
+    import torch._inductor.config as inductor
+
+    from dynq_basicsr.quantization.fake_quantize import fake_quantize_step
 
     count, length = torch.export.Dim('count', min=2), torch.export.Dim('length', min=2)
     shapes = ({0: count, 1: length}, {0: count, 1: length}, {1: count})
     # of a usual size, which the compiler takes as a hint; apart from each other, or it takes them for one argument
     examples = tuple(torch.ones(shape, device=device) for shape in ((16, 8192), (16, 8192), (3, 16, 1)))
-    with (
-        torch.no_grad(),
-        warnings.catch_warnings(),
-        inductor.patch({'compile_threads': 1, 'cpp.dynamic_threads': True}),
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        warnings.simplefilter('ignore')  # of deprecations within PyTorch
+    with torch.no_grad(), inductor.patch({'compile_threads': 1, 'cpp.dynamic_threads': True}):
         program = torch.export.export(_Gradients(gradient), examples, dynamic_shapes=shapes)
-        file = aoti_compile_and_package(program, package_path=str(Path(folder) / 'gradients.pt2'))
-        return aoti_load_package(file)
+        kernel = torch._inductor.aoti_load_package(
+            torch._inductor.aoti_compile_and_package(program, package_path=file)
+        )
+    x, grad = (torch.randn(5, 3000, device=device) for _ in range(2))
+    x.requires_grad_()
+    step, low, high = (torch.linspace(*ends, 5, device=device) for ends in ((0.1, 0.7), (-9, -1), (9, 1)))
+    gradients = {}
+    for name, kernels in (('expected', {}), ('found', {gradient: kernel})):
+        with compiled_rounding(kernels):
+            gradients[name] = torch.autograd.grad(fake_quantize_step(x, step, low, high, gradient), x, grad)[0]
+    torch.testing.assert_close(gradients['found'], gradients['expected'])
 
 
 def rounding_gradients(
@@ -117,3 +147,10 @@ class _Gradients(nn.Module):
         at_low = torch.where(x < lowest, grad, 0.0).sum(1, keepdim=True)
         at_high = torch.where(x > highest, grad, 0.0).sum(1, keepdim=True)
         return grad_x, residual + at_low * low + at_high * high, at_low * scale, at_high * scale
+
+
+if __name__ == '__main__':
+    # not this module but the one by its name, whose kernels fake_quantize.py asks for
+    from dynq_basicsr.quantization import compiled
+
+    compiled._compile_to(*sys.argv[1:])

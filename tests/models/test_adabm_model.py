@@ -299,3 +299,19 @@ def test_the_bit_loss_begins_at_the_target_of_the_running_mean(train_options, tr
         mean = loss['bits'] if mean is None else momentum * mean + (1 - momentum) * loss['bits']
         assert loss['l_bit'] == pytest.approx(2 * max(mean - 3, 0), rel=1e-4)
     assert len({round(loss['bits'], 3) for loss in losses[2:]}) > 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU is here')
+def test_a_gpu_learns_what_a_cpu_learns(train_options, train, batches, loader):
+    losses, quality = {0: [], 1: []}, []
+    for gpus, found in losses.items():
+        model = train(
+            train_options(num_gpu=gpus), batches(8), watch=lambda _, model, found=found: found.append(model.log_dict)
+        )
+        assert next(model.network.parameters()).is_cuda == bool(gpus)
+        model.validation(loader(), 8, None, False)
+        quality.append(dict(model.metric_results))
+    for one, other in zip(losses[0], losses[1], strict=True):
+        assert dict(other) == pytest.approx(dict(one), rel=0.02)  # TF32, and bits that flip by it
+    assert quality[1]['psnr'] == pytest.approx(quality[0]['psnr'], abs=0.05)
+    assert quality[1]['fab'] == pytest.approx(quality[0]['fab'], abs=0.05)

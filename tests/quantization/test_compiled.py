@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from dynq_basicsr.quantization import compiled
-from dynq_basicsr.quantization.compiled import compile_rounding, compiled_rounding
+from dynq_basicsr.quantization.compiled import CannotCompile, compile_rounding, compiled_rounding
 from dynq_basicsr.quantization.fake_quantize import ROUNDING_GRADIENTS, fake_quantize_step, fake_quantize_weight
 
 CPU = torch.device('cpu')
 CHANNELS_LAST = torch.channels_last
+HAS_COMPILER = any(map(shutil.which, ('g++', 'clang++', 'c++')))
 
 
 @pytest.fixture(scope='module', params=ROUNDING_GRADIENTS)
 def kernels(request):
-    if not any(map(shutil.which, ('g++', 'clang++', 'c++'))):
+    if not HAS_COMPILER:
         pytest.skip('no C++ compiler is here')
     return {request.param: compile_rounding(request.param, CPU)}
 
@@ -36,7 +37,7 @@ def noise(*shape, seed=0, dtype=torch.float32):
 def gradients(quantize, *leaves, layout=torch.contiguous_format):
     leaves = [leaf.detach().clone().requires_grad_() for leaf in leaves]
     out = quantize(*leaves)
-    upstream = noise(*out.shape, seed=1, dtype=out.dtype)
+    upstream = noise(*out.shape, seed=1, dtype=out.dtype).to(out.device)
     return torch.autograd.grad(out, leaves, upstream.contiguous(memory_format=layout) if out.dim() == 4 else upstream)
 
 
@@ -106,11 +107,48 @@ def test_what_does_not_fit_goes_another_way(kernels, calls, x, step):
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU is here')
+@pytest.mark.parametrize('gradient', ROUNDING_GRADIENTS)
+def test_on_a_gpu(gradient):
+    device = torch.device('cuda')
+    try:
+        kernel = compile_rounding(gradient, device)
+    except CannotCompile as error:
+        pytest.skip(f'PyTorch cannot compile for this GPU: {error}')
+    x = noise(16, 64, 24, 24).to(device, memory_format=CHANNELS_LAST)
+    leaves = (x, *(torch.linspace(*ends, 16, device=device) for ends in ((0.1, 0.7), (-9, -1), (4, 9))))
+    expected = gradients(step_of_each(gradient), *leaves)
+    with compiled_rounding({gradient: kernel}):
+        found = gradients(step_of_each(gradient), *leaves)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
 def test_kernels_are_used_within_the_block_only(kernels):
     with pytest.raises(KeyError), compiled_rounding(kernels):
         assert compiled._kernels is kernels
         raise KeyError
     assert compiled._kernels == {}
+
+
+@pytest.mark.parametrize('script, reason', [
+    ('import sys; sys.exit("first line\\n\\nthe reason\\n")', 'the reason'),
+    ('import os; os.kill(os.getpid(), 11)', 'the compiler ended with signal 11'),
+    ('raise SystemExit(3)', 'the compiler ended with exit code 3'),
+], ids=['error', 'fault', 'silent'])  # fmt: skip
+def test_a_compiler_that_fails_is_named(monkeypatch, script, reason):
+    run = compiled.subprocess.run
+    monkeypatch.setattr(compiled.subprocess, 'run', lambda command, **k: run([command[0], '-c', script], **k))
+    with pytest.raises(CannotCompile, match=reason):
+        compile_rounding.__wrapped__('tanh', CPU)
+
+
+def test_a_kernel_that_computes_something_else_is_not_taken(monkeypatch, tmp_path):
+    if not HAS_COMPILER:
+        pytest.skip('no C++ compiler is here')
+    monkeypatch.setattr(compiled, '_SLOPE', 1.0)
+    with pytest.raises(AssertionError, match='not close'):
+        compiled._compile_to('tanh', 'cpu', str(tmp_path / 'k.pt2'))
 
 
 def test_the_polynomial_is_as_exact_as_it_says():

@@ -100,9 +100,17 @@ class Assembler:
         writer, grid, name = self.writer, layer.grid, integers_of(layer.name)
         scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
         if grid.top == 255:
-            return writer.op('QuantizeLinear', source, scale, zero, output=name), scale, zero
-        integers = writer.op('QuantizeLinear', source, scale, zero)
-        return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
+            return self.round(source, scale, zero, output=name), scale, zero
+        integers = self.round(source, scale, zero)
+        return self.limit(integers, writer.constant(np.uint8(grid.top)), output=name), scale, zero
+
+    def round(self, source: str, scale: str, zero: str, output: str | None = None) -> str:
+        """Write a value as integers 0 .. 255."""
+        return self.writer.op('QuantizeLinear', source, scale, zero, output=output)
+
+    def limit(self, integers: str, top: str, output: str) -> str:
+        """Write integers as those that are at most ``top``."""
+        return self.writer.op('Clip', integers, '', top, output=output)
 
     def dequantize(self, integers: str, scale: str, zero: str = '', axis: int = 0) -> str:
         """Write integers as floats, ``scale * (integers - zero)``.

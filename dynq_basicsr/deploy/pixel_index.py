@@ -19,28 +19,29 @@ class PixelIndex:
     def __init__(self, writer: Writer, image: str) -> None:
         self.writer = writer
         self._shape = writer.op('Cast', writer.op('Shape', image), to=TensorProto.INT32)
-        self._sides: dict[int, tuple[str, str, str]] = {}
+        self._sides: dict[tuple[int, int], tuple[str, str, str]] = {}
         self._known: dict[tuple, str] = {}
 
-    def of(self, resolution: int, taps: tuple[int, int], dilation: tuple[int, int]) -> str:
+    def of(self, resolution: int, taps: tuple[int, int], dilation: tuple[int, int], joined: int = 1) -> str:
         """Index of the pixels around each pixel, rows of the kernel first.
 
         Args:
             resolution: How many times the image's.
             taps: Height and width of the kernel, around its middle.
             dilation: Distance of taps, pixels.
+            joined: How many pixels side by side count as one, a divisor of the resolution.
 
         Returns:
             Name of the index (N, H, W, taps) of rows of a matrix (N * H * W + 1, C), whose last row is the border.
         """
-        key = resolution, taps, dilation
+        key = resolution, taps, dilation, joined
         if key not in self._known:
             self._known[key] = self._write(*key)
         return self._known[key]
 
-    def _write(self, resolution: int, taps: tuple[int, int], dilation: tuple[int, int]) -> str:
+    def _write(self, resolution: int, taps: tuple[int, int], dilation: tuple[int, int], joined: int) -> str:
         op, constant = self.writer.op, self.writer.constant
-        samples, height, width = self._sides_at(resolution)
+        samples, height, width = self._sides_at(resolution, joined)
         offsets = np.stack(np.meshgrid(*map(_around, taps, dilation), indexing='ij')).reshape(2, -1)
         rows = op('Add', self._count(height, [1, 2]), constant(offsets[0]))  # (H, 1, taps)
         columns = op('Add', self._count(width, [1]), constant(offsets[1]))  # (W, taps)
@@ -50,13 +51,14 @@ class PixelIndex:
         index = op('Add', first, op('Add', op('Mul', rows, width), columns))
         return op('Where', inside, index, op('Mul', samples, area))
 
-    def _sides_at(self, resolution: int) -> tuple[str, str, str]:
+    def _sides_at(self, resolution: int, joined: int) -> tuple[str, str, str]:
         """N, H and W as scalars."""
-        if resolution not in self._sides:
+        key = resolution, joined
+        if key not in self._sides:
             op, constant = self.writer.op, self.writer.constant
-            shape = op('Mul', self._shape, constant(np.array([1, 1, resolution, resolution], np.int32)))
-            self._sides[resolution] = tuple(op('Gather', shape, constant(np.int64(axis))) for axis in (0, 2, 3))
-        return self._sides[resolution]
+            shape = op('Mul', self._shape, constant(np.array([1, 1, resolution, resolution // joined], np.int32)))
+            self._sides[key] = tuple(op('Gather', shape, constant(np.int64(axis))) for axis in (0, 2, 3))
+        return self._sides[key]
 
     def _count(self, stop: str, axes: list[int]) -> str:
         """0, 1, ... below ``stop``, with further axes behind."""

@@ -159,7 +159,7 @@ def test_a_batch_of_one_moves_nothing():
 
 def smooth_steps(table, bits, x):
     """``StepTable.quantize`` around ``bits`` as a smooth function: rounding adds the error that it made there."""
-    slope = table._slopes()[torch.searchsorted(table.candidates, bits)].view(-1, 1, 1, 1)
+    slope = table._log_slopes()[torch.searchsorted(table.candidates, bits)].view(-1, 1, 1, 1)
     step, most = table.step(bits).view(-1, 1, 1, 1), (2 ** (bits - 1)).view(-1, 1, 1, 1)
     place = x / step
     below, above, error = place < -most, place > most - 1, place.round() - place

@@ -83,18 +83,30 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def compiled_kernels(net) -> dict:
+    """Those that ``train.compile`` asks for."""
+    from dynq_basicsr.quantization.compiled import CannotCompile, compile_rounding
+
+    gradient = net.quantization.rounding_gradient
+    try:
+        return {gradient: compile_rounding(gradient)}
+    except CannotCompile as error:
+        print(f'Without compiled gradients: {error}\n')
+        return {}
+
+
 def training_ratios(net, options: dict, batch: int, patch: int, turns: int) -> tuple[float, float, float]:
     """Seconds of a float step, and how many times as long ours and the naive one take."""
     from dynq_basicsr.models.granular_options import GranularOptions
     from dynq_basicsr.models.precision import products_in
-    from dynq_basicsr.quantization.compiled import compile_rounding, compiled_rounding
+    from dynq_basicsr.quantization.compiled import compiled_rounding
 
     recipe, scale = GranularOptions.from_dict(options['train']), options['scale']
     net.train()
     images = torch.rand(batch, 3, patch, patch, device=_device(net)).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, 3, scale * patch, scale * patch, device=images.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
-    kernels = {'tanh': compile_rounding('tanh', images.device)} if recipe.compile else {}
+    kernels = compiled_kernels(net) if recipe.compile and images.device.type == 'cpu' else {}
 
     def step() -> None:
         with products_in(recipe.precision, images.device), compiled_rounding(kernels):

@@ -76,11 +76,13 @@ class GranularDQModel(QuantizedModel):
 
     def _compile(self) -> dict[str, Kernel]:
         """Kernels for the gradients of this network's rounding, or a line that says why there are none."""
-        logger = get_root_logger()
-        logger.info('Compiling the gradients of rounding (half a minute at most)')
-        gradients = {layer.options.rounding_gradient for layer in self.network.quant_layers()}
+        logger, gradient = get_root_logger(), self.network.quantization.rounding_gradient
+        if self.device.type != 'cpu':
+            logger.info('train.compile: only for training on the CPU, so it does nothing here.')
+            return {}
+        logger.info('Compiling the gradients of rounding (about half a minute)')
         try:
-            return {gradient: compile_rounding(gradient, self.device) for gradient in gradients}
+            return {gradient: compile_rounding(gradient)}
         except CannotCompile as error:
             logger.info(f'train.compile: cannot be done here, so training goes on without, only slower ({error}).')
             return {}

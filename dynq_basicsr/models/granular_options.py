@@ -23,8 +23,8 @@ class GranularOptions:
         freeze_batch_norm: Keep statistics of batch normalization as they are, which a trained float network wants.
         precision: Of convolutions and linear layers in training: float32, bfloat16, or auto (bfloat16 where the
             hardware computes in it).
-        compile: Compile the gradients of rounding, before the first iteration (half a minute at most), where PyTorch
-            can: on CPUs it needs a C++ compiler.
+        compile: Compile the gradients of rounding before the first iteration (about half a minute), where training
+            runs on the CPU and a C++ compiler is found.
         lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
         lr_gate: Learning rate of the controller; None: that of the weights.
         teacher: File of float weights of the same backbone, those of ``params_ema`` where it has both; the losses then

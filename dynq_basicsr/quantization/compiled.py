@@ -1,6 +1,6 @@
 """The gradients of rounding to a grid, compiled into one pass over memory.
 
-Where convolutions are fast (matrix units, GPUs), quantization costs a training step more than they do: its backward is
+Where convolutions are fast (matrix units), quantization costs a training step more than they do: its backward is
 two dozen elementary operations, each a pass over an activation. PyTorch's ahead-of-time compiler makes one loop of
 them. ``torch.compile`` would, too, but asks so many questions at each call that half of the gain is lost.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ _TANH_SQUARED = (0.999999933, -0.666653186, 0.377341088, -0.191800251, 0.0731015
 _SLOPE = 0.5 / math.tanh(0.5)
 
 Kernel = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+
+PATIENCE = 600  # seconds, after which a compiler is taken for stuck
 
 _kernels: dict[str, Kernel] = {}
 
@@ -51,35 +52,53 @@ class CannotCompile(Exception):
 
 
 @functools.cache
-def compile_rounding(gradient: str, device: torch.device) -> Kernel:
-    """A kernel for a device: about 25 s, less where PyTorch finds parts in its cache on the disk.
+def compile_rounding(gradient: str) -> Kernel:
+    """A kernel for the CPU. It takes about half a minute, less where PyTorch finds parts in its cache on the disk.
 
     Another process compiles it, loads it and compares its results with PyTorch's, since on some installations a fault
-    in loading ends the process (seen with PyTorch 2.11).
+    in loading ends the process (seen with PyTorch 2.11). The kernel shares its work among threads sample by sample.
 
     Args:
         gradient: ``identity`` or ``tanh``, see ``fake_quantize_step``.
-        device: Where it shall run.
 
     Raises:
         CannotCompile: As without a C++ compiler.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = str(Path(folder) / 'gradients.pt2')
-        command = [sys.executable, '-m', __name__, gradient, str(device), file]
-        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': paths})
-        if done.returncode:
-            said = [line.strip() for line in done.stderr.splitlines() if line.strip()] if done.returncode > 0 else []
-            ended = f'signal {-done.returncode}' if done.returncode < 0 else f'exit code {done.returncode}'
-            raise CannotCompile(said[-1] if said else f'the compiler ended with {ended}')
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of deprecations within PyTorch
-            return torch._inductor.aoti_load_package(file)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(Path(folder) / 'gradients.pt2')
+            # with the same modules as here, wherever this is run
+            script = f'import sys; sys.path[:] = {sys.path!r}; from {__name__} import *; compile_to(*sys.argv[1:])'
+            command = [sys.executable, '-c', script, gradient, file]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+            if done.returncode:
+                raise CannotCompile(_last_words(done))
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # of deprecations within PyTorch
+                return torch._inductor.aoti_load_package(file)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise CannotCompile(str(error)) from error
 
 
-def _compile_to(gradient: str, device: str, file: str) -> None:
-    """Compile a kernel into a file, load it from there, and compare it with what it is to replace."""
+def _last_words(done: subprocess.CompletedProcess) -> str:
+    """Why a process failed: the end of what it said, or how it ended."""
+    if done.returncode < 0:
+        return f'the compiler ended with signal {-done.returncode}'
+    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return said[-1] if said else f'the compiler ended with exit code {done.returncode}'
+
+
+def compile_to(gradient: str, file: str) -> None:
+    """Compile a kernel into a file, load it from there, and compare it with what it is to replace.
+
+    Args:
+        gradient: See ``compile_rounding``.
+        file: Path of the file, ending in ``.pt2``.
+
+    Raises:
+        AssertionError: If it computes something else.
+        Exception: Whatever PyTorch raises where it cannot compile.
+    """
     import torch._inductor.config as inductor
 
     from dynq_basicsr.quantization.fake_quantize import fake_quantize_step
@@ -87,15 +106,14 @@ def _compile_to(gradient: str, device: str, file: str) -> None:
     count, length = torch.export.Dim('count', min=2), torch.export.Dim('length', min=2)
     shapes = ({0: count, 1: length}, {0: count, 1: length}, {1: count})
     # of a usual size, which the compiler takes as a hint; apart from each other, or it takes them for one argument
-    examples = tuple(torch.ones(shape, device=device) for shape in ((16, 8192), (16, 8192), (3, 16, 1)))
+    examples = tuple(map(torch.ones, ((16, 8192), (16, 8192), (3, 16, 1))))
     with torch.no_grad(), inductor.patch({'compile_threads': 1, 'cpp.dynamic_threads': True}):
         program = torch.export.export(_Gradients(gradient), examples, dynamic_shapes=shapes)
-        kernel = torch._inductor.aoti_load_package(
-            torch._inductor.aoti_compile_and_package(program, package_path=file)
-        )
-    x, grad = (torch.randn(5, 3000, device=device) for _ in range(2))
+        torch._inductor.aoti_compile_and_package(program, package_path=file)
+    kernel = torch._inductor.aoti_load_package(file)
+    x, grad = (torch.randn(5, 3000) for _ in range(2))
     x.requires_grad_()
-    step, low, high = (torch.linspace(*ends, 5, device=device) for ends in ((0.1, 0.7), (-9, -1), (9, 1)))
+    step, low, high = (torch.linspace(*ends, 5) for ends in ((0.1, 0.7), (-9, -1), (9, 1)))
     gradients = {}
     for name, kernels in (('expected', {}), ('found', {gradient: kernel})):
         with compiled_rounding(kernels):
@@ -108,12 +126,12 @@ def rounding_gradients(
 ) -> tuple[Tensor, ...] | None:
     """Gradients to x, scale, low and high by the kernel in use; None where there is none or it does not fit.
 
-    It fits batches of float32 with one scale for each sample, or one in all. Arguments as of ``_RoundToGrid``
-    (fake_quantize.py).
+    It fits batches of float32 on the CPU with one scale for each sample, or one in all. Arguments as of
+    ``_RoundToGrid`` (fake_quantize.py).
     """
     kernel, count = _kernels.get(gradient), len(x) if x.dim() > 1 else 1
-    fits = x.dtype == torch.float32 and count > 1 and x.numel() > count and scale.numel() in (1, count)
-    if kernel is None or not fits or torch.is_grad_enabled():
+    plain = all(value.dtype == torch.float32 and value.device.type == 'cpu' for value in (grad, x, scale, low, high))
+    if kernel is None or not plain or count < 2 or x.numel() == count or scale.numel() not in (1, count):
         return None
     # rows in the order of memory, so that any dense layout is read as it lies
     order = [0, *sorted(range(1, x.dim()), key=lambda dim: -x.stride(dim))]
@@ -125,7 +143,7 @@ def rounding_gradients(
 
 
 class _Gradients(nn.Module):
-    """Of ``scale * clamp(round(x / scale), low, high)``."""
+    """Of ``scale * clamp(round(x / scale), low, high)``, for finite values."""
 
     def __init__(self, gradient: str) -> None:
         super().__init__()
@@ -135,7 +153,8 @@ class _Gradients(nn.Module):
         """grad and x are (N, L), the grid scale, low and high, (3, N, 1); gradients in their shapes."""
         scale, low, high = grid
         v, lowest, highest = x / scale, low * scale, high * scale
-        inside = torch.where((x >= lowest) & (x <= highest), grad, 0.0)
+        within = (x >= lowest) & (x <= highest)
+        inside = torch.where(within, grad, 0.0)
         grad_x = inside
         if self.gradient == 'tanh':
             squared = (v - v.floor() - 0.5).square()
@@ -143,14 +162,9 @@ class _Gradients(nn.Module):
             for coefficient in _TANH_SQUARED[-2::-1]:
                 ratio = ratio * squared + coefficient
             grad_x = inside * (_SLOPE - _SLOPE * squared * ratio)
-        residual = (inside * v.round().maximum(low).minimum(high) - grad_x * v).sum(1, keepdim=True)
+        # masked once more, since outside v may be so large that 0 * v is no number
+        residual = torch.where(within, inside * v.round().maximum(low).minimum(high) - grad_x * v, 0.0)
+        residual = residual.sum(1, keepdim=True)
         at_low = torch.where(x < lowest, grad, 0.0).sum(1, keepdim=True)
         at_high = torch.where(x > highest, grad, 0.0).sum(1, keepdim=True)
         return grad_x, residual + at_low * low + at_high * high, at_low * scale, at_high * scale
-
-
-if __name__ == '__main__':
-    # not this module but the one by its name, whose kernels fake_quantize.py asks for
-    from dynq_basicsr.quantization import compiled
-
-    compiled._compile_to(*sys.argv[1:])

@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from dynq_basicsr.quantization.compiled import rounding_gradients
 
@@ -33,6 +34,7 @@ class _RoundToGrid(torch.autograd.Function):
         return _round_to_grid(x, scale, low, high)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, low, high = ctx.saved_tensors
         if compiled := rounding_gradients(grad, x, scale, low, high, ctx.gradient):

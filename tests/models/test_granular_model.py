@@ -308,7 +308,7 @@ def test_a_float_network_is_refused(granular_options, float_checkpoint):
 
 
 def test_where_nothing_compiles_training_goes_on(granular_options, train, pairs, monkeypatch, caplog):
-    def refuse(gradient, device):
+    def refuse(gradient):
         raise CannotCompile('no compiler')
 
     monkeypatch.setattr(granular_model, 'compile_rounding', refuse)
@@ -342,7 +342,7 @@ def test_a_gpu_learns_what_a_cpu_learns(granular_options, train, pairs):
     losses = {0: [], 1: []}
     for gpus, found in losses.items():
         torch.manual_seed(0)
-        model = build_model(granular_options({'compile': True}, policy, num_gpu=gpus))
+        model = build_model(granular_options(policy=policy, num_gpu=gpus))
         assert next(model.network.parameters()).is_cuda == bool(gpus)
         train(model, pairs(4), watch=lambda _, model, found=found: found.append(model.log_dict['l_pix']))
     assert losses[1] == pytest.approx(losses[0], rel=2e-3)  # a GPU may round products to 10 bits (TF32)

@@ -6,7 +6,9 @@
 One run, the same images, the same patches: PyTorch float32 (contiguous and channels-last) and bfloat16 (autocast), ONNX
 Runtime float32, OpenVINO float32 and bfloat16 (where installed), and of each ``--model`` the graph with the middle
 number of bits for all patches (static) and the whole of it with policy, crop and stitch (routed). ``--flat-threshold``
-adds rows with the cheaper tier for flat patches. Every contestant has a process of its own; they take turns, and times
+adds rows with the cheaper tier for flat patches, ``--only routed`` leaves out contestants whose name does not hold that
+word, and ``--mosaic 4096x2160`` takes one mosaic of the HR images instead of the images (as ``benchmark_large.py``), to
+see what flat patches of large images are worth. Every contestant has a process of its own; they take turns, and times
 and ratios are medians over the turns. Memory is the peak of a process, with Python and the libraries. ``router`` is the
 share of the time that is not spent in graphs.
 
@@ -30,7 +32,9 @@ from statistics import mean, median
 
 import cv2
 import numpy as np
+from benchmark_large import make_mosaic, parse_size
 from deploy_contestants import Contestant, Process, export_float, fix_code, tiling_of
+from prepare_bicubic import imresize_uint8, list_images
 
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.router import RunOptions
@@ -54,6 +58,15 @@ def find_images(folder: Path, scale: int, count: int) -> list[tuple[Path, Path |
     picked = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).astype(int))]
     truths = [hr / f'{path.stem.removesuffix(f"x{scale}")}.png' for path in picked]
     return [(path, truth if truth.is_file() else None) for path, truth in zip(picked, truths, strict=True)]
+
+
+def lay_mosaic(folder: Path, size: tuple[int, int], scale: int, work: Path) -> Path:
+    """Write a mosaic of a benchmark's HR images and its LR image; gives the folder of both."""
+    mosaic = make_mosaic(list_images([folder / 'HR']), *size)
+    for kind, image in (('HR', mosaic), (f'LR_bicubic/X{scale}', imresize_uint8(mosaic, scale))):
+        (work / kind).mkdir(parents=True)
+        cv2.imwrite(str(work / kind / 'mosaic.png'), image)
+    return work
 
 
 def psnr(result: Path, truth: Path, border: int) -> float:
@@ -91,7 +104,7 @@ def contestants(given: argparse.Namespace, work: Path) -> list[Contestant]:
             for threshold in given.flat_threshold:
                 flat = replace(options, flat_threshold=threshold)
                 found.append(Contestant(f'{model.name} routed, bicubic below {threshold:g}, {name}', flat, model))
-    return found
+    return [one for one in found if given.only in one.name]
 
 
 def measure(given: argparse.Namespace, images: list, everyone: list[Contestant], work: Path) -> list[dict]:
@@ -159,9 +172,13 @@ def benchmark(given: argparse.Namespace) -> None:
     scales = {Manifest.load(model).scale for model in given.model}
     if len(scales) > 1:
         raise DynqError('--model: the networks enlarge by different scales; measure them one after the other.')
-    images = find_images(given.images, scales.pop(), given.count)
+    scale = scales.pop()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        source = given.images
+        if given.mosaic:
+            source = lay_mosaic(given.images, parse_size(given.mosaic, '--mosaic'), scale, work / 'mosaic')
+        images = find_images(source, scale, given.count)
         rows = measure(given, images, contestants(given, work), work)
     print(f'{processor()}; {given.threads} threads, {len(images)} images, batches of {given.batch}, '
           f'{given.turns} turns\n\n{table(rows)}', flush=True)  # fmt: skip
@@ -183,6 +200,8 @@ def main() -> int:
     parser.add_argument('--batch', type=int, default=4, help='patches that run together (default: %(default)s)')
     parser.add_argument('--turns', type=int, default=3)
     parser.add_argument('--flat-threshold', type=float, nargs='*', default=[], help='gradient densities')
+    parser.add_argument('--only', default='', help='word in the names of the contestants that are wanted')
+    parser.add_argument('--mosaic', metavar='WIDTHxHEIGHT', help='one mosaic instead of the images')
     parser.add_argument('--json', type=Path, help='also write all figures to this file')
     given = parser.parse_args()
     os.environ['OMP_NUM_THREADS'] = str(given.threads)  # of the contestants, which inherit it

@@ -169,7 +169,7 @@ def calibrate(net, image) -> None:
     calibration.finish()
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def parse_size(text: str, option: str = '--sizes') -> tuple[int, int]:
     """Width and height of ``2048x1080``.
 
     Raises:
@@ -179,7 +179,7 @@ def parse_size(text: str) -> tuple[int, int]:
     sides = tuple(map(int, match.groups())) if match else ()
     least = SCALE * PATCHES['patch_size']
     if not sides or any(side % SCALE or side < least for side in sides):
-        raise DynqError(f'--sizes {text}: write WIDTHxHEIGHT, multiples of {SCALE} and at least {least}.')
+        raise DynqError(f'{option} {text}: write WIDTHxHEIGHT, multiples of {SCALE} and at least {least}.')
     return sides
 
 

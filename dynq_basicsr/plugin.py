@@ -9,6 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGIS
 from dynq_basicsr import cli, compat
 from dynq_basicsr.archs.hat_arch import HAT
 from dynq_basicsr.archs.idn_arch import IDN
+from dynq_basicsr.archs.imdn_arch import IMDN
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.rdn_arch import RDN
 from dynq_basicsr.archs.spandrel_arch import Spandrel
@@ -23,7 +24,7 @@ from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.option_checks import check_types
 from dynq_basicsr.models.quantized_model import QuantizedModel
 
-ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN, IDN, HAT, Spandrel)
+ARCHS: tuple = (QuantizedSR, SRResNetBN, RDN, IDN, IMDN, HAT, Spandrel)
 MODELS: tuple = (QuantizedModel, AdaBMModel, GranularDQModel)
 DATASETS: tuple = (LRCalibrationDataset,)
 METRICS: tuple = (calculate_fab, calculate_bitops)

@@ -54,6 +54,13 @@ PROFILES: dict[str, BackboneProfile] = {
     'IDN': BackboneProfile(
         body=(r're:conv[3-6]_[1-6]',), ends=('conv1', 'conv2'), full=(_COMPRESSIONS,), features=(_COMPRESSIONS,)
     ),
+    # Placed like IDN: the 3x3 convolutions of a module adapt, its 1x1 fusion only in scope full; attention stays float.
+    'IMDN': BackboneProfile(
+        body=(r're:IMDB\d+\.c[1-4]',),
+        ends=('fea_conv', 'upsampler.0'),
+        full=(r're:IMDB\d+\.c5', 'c.0', 'LR_conv'),
+        features=(r're:IMDB\d+\.c5',),
+    ),
     # Channel attention stays float, as in CADyQ's and Granular-DQ's networks.
     'RCAN': BackboneProfile(
         body=(r're:body\.\d+\.residual_group\.\d+\.rcab\.[02]',),

@@ -31,6 +31,7 @@ GREY = {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'nu
 SRRESNET = {'type': 'SRResNetBN', 'num_feat': 8, 'num_block': 2, 'upscale': 2}
 RDN = {'type': 'RDN', 'num_feat': 8, 'num_block': 2, 'num_layer': 2, 'num_grow_ch': 4, 'upscale': 2}
 IDN = {'type': 'IDN', 'num_feat': 16, 'upscale': 2, 'luma': True}
+IMDN = {'type': 'IMDN', 'num_feat': 16, 'num_modules': 2, 'upscale': 2}
 SWINIR = {'type': 'SwinIR', **WINDOWS, 'upsampler': 'pixelshuffledirect'}
 HAT = {'type': 'HAT', **WINDOWS, 'compress_ratio': 2, 'squeeze_factor': 2}
 COMPACT = {'type': 'Spandrel'}
@@ -46,6 +47,7 @@ CASES = {
     'SRResNet, all of it': (SRRESNET, 4, 4, {'scope': 'full', 'granularity': 'channel', 'rounding': 'learned'}, ADABM),
     'RDN, all of it': (RDN, 4, 4, {'scope': 'full'}, ADABM),
     'IDN': (IDN, 8, 8, {'quantizer': 'pams'}, TWO),
+    'IMDN, all of it': (IMDN, 4, 4, {'scope': 'full'}, ADABM),
     'Compact, of spandrel': (COMPACT, 8, 8, {}, ADABM),
     'SwinIR': (SWINIR, 8, 8, {'quantizer': 'learned_range'}, TWO),
     'HAT, all of it': (HAT, 4, 4, {'scope': 'full'}, None),

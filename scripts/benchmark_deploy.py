@@ -38,7 +38,7 @@ from prepare_bicubic import imresize_uint8, list_images
 
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.router import RunOptions
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, check_number
 
 REFERENCES = ('PyTorch float32', 'ONNX Runtime float32', 'OpenVINO float32')
 MIB = 2**20
@@ -60,9 +60,12 @@ def find_images(folder: Path, scale: int, count: int) -> list[tuple[Path, Path |
     return [(path, truth if truth.is_file() else None) for path, truth in zip(picked, truths, strict=True)]
 
 
-def lay_mosaic(folder: Path, size: tuple[int, int], scale: int, work: Path) -> Path:
+def lay_mosaic(folder: Path, size: str, scale: int, work: Path) -> Path:
     """Write a mosaic of a benchmark's HR images and its LR image; gives the folder of both."""
-    mosaic = make_mosaic(list_images([folder / 'HR']), *size)
+    width, height = parse_size(size, '--mosaic', scale)
+    if not (folder / 'HR').is_dir():
+        raise DynqError(f'--mosaic: {folder} holds no folder HR; name a benchmark in --images.')
+    mosaic = make_mosaic(list_images([folder / 'HR']), width, height)
     for kind, image in (('HR', mosaic), (f'LR_bicubic/X{scale}', imresize_uint8(mosaic, scale))):
         (work / kind).mkdir(parents=True)
         cv2.imwrite(str(work / kind / 'mosaic.png'), image)
@@ -90,8 +93,6 @@ def contestants(given: argparse.Namespace, work: Path) -> list[Contestant]:
         Contestant('PyTorch float32, channels-last', run, option_file=given.opt, layout='channels_last'),
         Contestant('PyTorch bfloat16', run, option_file=given.opt, layout='channels_last', bfloat16=True),
     ]
-    with ProcessPoolExecutor(1, get_context('spawn')) as pool:
-        pool.submit(export_float, given.opt, work / 'float').result()
     for name, options in runtimes:
         found.append(Contestant(f'{name} float32', options, work / 'float'))
         if options.runtime == 'openvino':
@@ -104,7 +105,14 @@ def contestants(given: argparse.Namespace, work: Path) -> list[Contestant]:
             for threshold in given.flat_threshold:
                 flat = replace(options, flat_threshold=threshold)
                 found.append(Contestant(f'{model.name} routed, bicubic below {threshold:g}, {name}', flat, model))
-    return [one for one in found if given.only in one.name]
+    wanted = [one for one in found if given.only in one.name]
+    if not wanted:
+        names = ', '.join(one.name for one in found)
+        raise DynqError(f'--only {given.only}: no contestant has that in its name; there are {names}.')
+    if any(one.folder == work / 'float' for one in wanted):
+        with ProcessPoolExecutor(1, get_context('spawn')) as pool:
+            pool.submit(export_float, given.opt, work / 'float').result()
+    return wanted
 
 
 def measure(given: argparse.Namespace, images: list, everyone: list[Contestant], work: Path) -> list[dict]:
@@ -173,11 +181,15 @@ def benchmark(given: argparse.Namespace) -> None:
     if len(scales) > 1:
         raise DynqError('--model: the networks enlarge by different scales; measure them one after the other.')
     scale = scales.pop()
+    for key in ('count', 'threads', 'batch', 'turns'):
+        check_number(f'--{key}', getattr(given, key), 1, whole=True)
+    if given.json and not given.json.parent.is_dir():
+        raise DynqError(f'--json {given.json}: its folder does not exist; make it first.')
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         source = given.images
         if given.mosaic:
-            source = lay_mosaic(given.images, parse_size(given.mosaic, '--mosaic'), scale, work / 'mosaic')
+            source = lay_mosaic(given.images, given.mosaic, scale, work / 'mosaic')
         images = find_images(source, scale, given.count)
         rows = measure(given, images, contestants(given, work), work)
     print(f'{processor()}; {given.threads} threads, {len(images)} images, batches of {given.batch}, '

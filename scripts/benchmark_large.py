@@ -69,7 +69,7 @@ def make_mosaic(paths: Sequence[Path], width: int, height: int) -> np.ndarray:
         path = paths[index % len(paths)]
         image = read_photograph(path)
         if image.shape[0] < TILE[0] or image.shape[1] < TILE[1]:
-            raise DynqError(f'{path} is smaller than {TILE[1]}x{TILE[0]}; give the HR images of Urban100 as --hr.')
+            raise DynqError(f'{path} is smaller than {TILE[1]}x{TILE[0]}; give the HR images of Urban100.')
         y, x = ((side - tile) // 2 for side, tile in zip(image.shape, TILE, strict=False))
         tile = image[y : y + min(TILE[0], height - top), x : x + min(TILE[1], width - left)]
         mosaic[top : top + TILE[0], left : left + TILE[1]] = tile if tile.ndim == 3 else tile[..., None]
@@ -169,17 +169,17 @@ def calibrate(net, image) -> None:
     calibration.finish()
 
 
-def parse_size(text: str, option: str = '--sizes') -> tuple[int, int]:
+def parse_size(text: str, option: str = '--sizes', scale: int = SCALE) -> tuple[int, int]:
     """Width and height of ``2048x1080``.
 
     Raises:
-        DynqError: If it is none, or no multiple of the scale, or smaller than a patch.
+        DynqError: If it is none, or no multiple of the scale, or smaller than a patch, or larger than 32768 a side.
     """
     match = re.fullmatch(r'(\d+)x(\d+)', text)
     sides = tuple(map(int, match.groups())) if match else ()
-    least = SCALE * PATCHES['patch_size']
-    if not sides or any(side % SCALE or side < least for side in sides):
-        raise DynqError(f'{option} {text}: write WIDTHxHEIGHT, multiples of {SCALE} and at least {least}.')
+    least = scale * PATCHES['patch_size']
+    if not sides or any(side % scale or not least <= side <= 2**15 for side in sides):
+        raise DynqError(f'{option} {text}: write WIDTHxHEIGHT, multiples of {scale} and {least} to {2**15} each.')
     return sides
 
 

@@ -29,8 +29,9 @@ class ContrastAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
         mean = x.mean(dim=(2, 3), keepdim=True)
-        contrast = (x - mean).pow(2).mean(dim=(2, 3), keepdim=True).sqrt()
-        return x * self.conv_du(contrast + mean)
+        variance = (x - mean).pow(2).mean(dim=(2, 3), keepdim=True)
+        flat = (variance == 0).to(x.dtype)  # where a root has no gradient
+        return x * self.conv_du((variance + flat).sqrt() * (1 - flat) + mean)
 
 
 class DistillationModule(nn.Module):

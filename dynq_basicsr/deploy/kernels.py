@@ -61,7 +61,7 @@ class KernelAssembler(Assembler):
         """
         maker = self._makers.get(source)
         slopes = self.base.constants.get(maker.input[1]) if maker is not None and maker.op_type == 'PRelu' else None
-        if slopes is None or (slopes > 1).any():
+        if slopes is None or not (slopes <= 1).all():
             return super().round(source, scale, zero, output)
         x, below = maker.input[0], self.writer.op('Mul', *maker.input)
         sides = (super(KernelAssembler, self).round(side, scale, zero) for side in (x, below))
@@ -226,7 +226,9 @@ def join_pixels(kernel: np.ndarray, joined: int) -> np.ndarray:
 
 
 def _keeps_size(layer: FrozenLayer) -> bool:
-    """Whether a convolution gives as many pixels as it reads, with the kernel around each."""
+    """Whether a convolution gives as many pixels as it reads, with the middle of the kernel on each."""
+    if not all(side % 2 for side in layer.weight.shape[2:]):
+        return False
     reach = tuple(spread * (side - 1) for spread, side in zip(layer.dilation, layer.weight.shape[2:], strict=True))
     return tuple(layer.stride) == (1, 1) and reach == tuple(2 * margin for margin in layer.padding)
 

@@ -82,9 +82,10 @@ def onnxruntime_session(content: bytes, threads: int = 0) -> InferenceSession:
 def has_vnni(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
     """Whether the CPU is known to add products of bytes in 32 bits, as x86 processors with VNNI do (Linux only)."""
     try:
-        return re.search(r'^flags\s*:.*vnni', cpuinfo.read_text(encoding='utf-8'), re.MULTILINE) is not None
+        text = cpuinfo.read_text(encoding='utf-8', errors='replace')
     except OSError:
         return False
+    return re.search(r'^flags\s*:.*vnni', text, re.MULTILINE) is not None
 
 
 def _open_onnxruntime(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:

@@ -61,6 +61,17 @@ def test_a_module_keeps_a_quarter_three_times():
     torch.testing.assert_close(net(x), expected)
 
 
+@pytest.mark.parametrize('size', [(1, 1), (6, 5)])
+def test_gradients_are_finite_where_a_channel_is_flat(size):
+    """The root of a variance of zero has none of its own."""
+    torch.manual_seed(0)
+    net, x = IMDN(num_feat=16, num_modules=1), torch.rand(2, 3, *size, requires_grad=True)
+    with torch.no_grad():
+        net.IMDB1.c4.weight[0], net.IMDB1.c4.bias[0] = 0, 0.125
+    net(x).square().sum().backward()
+    assert x.grad.isfinite().all() and all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize('upscale, expected', [(4, 32.210), (2, 37.996)])
 def test_published_weights_reach_their_psnr(shared_data, upscale, expected):

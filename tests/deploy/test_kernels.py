@@ -31,6 +31,7 @@ CONVOLUTIONS = {
     'stride': (7, 6, (3, 3), {'padding': (1, 1), 'stride': (2, 2)}),
     'no padding': (7, 6, (3, 3), {}),
     'even kernel': (7, 6, (2, 2), {'padding': (1, 1)}),
+    'even kernel, dilation': (7, 6, (2, 2), {'padding': (1, 1), 'dilation': (2, 2)}),
 }
 GRIDS = {'few levels': Grid(np.float32(0.13), 5, 15), 'all levels': Grid(np.float32(0.011), 77, 255),
          'unsigned': Grid(np.float32(0.05), 0, 63)}  # fmt: skip

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip('the real images and weights (../shared/data) are not here')
     return folder
+
+
+@pytest.fixture(scope='session')
+def compiler() -> None:
+    """A C++ compiler, which ``train.compile`` needs."""
+    if not any(map(shutil.which, ('g++', 'clang++', 'c++'))):
+        pytest.skip('no C++ compiler is here')
 
 
 @pytest.fixture

@@ -103,11 +103,11 @@ class KernelAssembler(Assembler):
         if height > 1 and height * outputs <= _FEW_COLUMNS:
             joined = self._joined(layer, width)
             kernel = join_pixels(kernel, joined)
-            _, taps, *inner, outputs_joined = kernel.shape
-            pixels = self._neighbours(self._reshape(rows, [-1, inner[0]]), layer, (1, taps), inner[0], joined)
-            flat = kernel.transpose(1, 2, 0, 3).reshape(-1, height * outputs_joined)
+            _, taps, inputs, columns = kernel.shape
+            pixels = self._neighbours(self._reshape(rows, [-1, inputs]), layer, (1, taps), inputs, joined)
+            flat = kernel.transpose(1, 2, 0, 3).reshape(-1, height * columns)
             sums = writer.op('MatMulInteger', pixels, self._weight(flat, layer), zero)
-            total = self._add_rows(sums, layer, height, outputs_joined, joined)
+            total = self._add_rows(sums, layer, height, columns, joined)
             result = self._scaled(self._reshape(total, [0, 0, -1, outputs]), slot, scale, (outputs,))
         else:
             pixels = self._neighbours(rows, layer, (height, width), channels)

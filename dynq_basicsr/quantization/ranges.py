@@ -132,7 +132,7 @@ class StepTable(nn.Module):
         bits, index = _places(bits, self.candidates)
         log_step = self.log_step[index]
         if bits.requires_grad:
-            # The value of one bit fewer or more does not move; its gradient is that of the steps around it.
+            # adds nothing but a gradient to the bits, from the steps of the candidates around
             log_step = log_step + self._log_slopes()[index] * (bits - bits.detach())
         return log_step.exp().clamp(min=SMALLEST)
 

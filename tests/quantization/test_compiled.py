@@ -1,7 +1,5 @@
 """Compiled gradients of rounding against those of PyTorch's operations, which test_fake_quantize_gradients checks."""
 
-import shutil
-
 import pytest
 import torch
 
@@ -10,13 +8,10 @@ from dynq_basicsr.quantization.compiled import CannotCompile, compile_rounding, 
 from dynq_basicsr.quantization.fake_quantize import ROUNDING_GRADIENTS, fake_quantize_step, fake_quantize_weight
 
 CHANNELS_LAST = torch.channels_last
-HAS_COMPILER = any(map(shutil.which, ('g++', 'clang++', 'c++')))
 
 
 @pytest.fixture(scope='module', params=ROUNDING_GRADIENTS)
-def kernels(request):
-    if not HAS_COMPILER:
-        pytest.skip('no C++ compiler is here')
+def kernels(request, compiler):
     return {request.param: compile_rounding(request.param)}
 
 
@@ -147,9 +142,7 @@ def test_values_far_outside_the_range(kernels, calls):
         torch.testing.assert_close(one, other)
 
 
-def test_a_kernel_that_computes_something_else_is_not_taken(monkeypatch, tmp_path):
-    if not HAS_COMPILER:
-        pytest.skip('no C++ compiler is here')
+def test_a_kernel_that_computes_something_else_is_not_taken(monkeypatch, tmp_path, compiler):
     monkeypatch.setattr(compiled, '_SLOPE', 1.0)
     with pytest.raises(AssertionError, match='not close'):
         compiled.compile_to('tanh', str(tmp_path / 'k.pt2'))

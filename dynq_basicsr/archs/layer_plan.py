@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -11,7 +11,13 @@ from dynq_basicsr.archs.arch_options import input_channels, size_requirement
 from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.selection import end_layers, first_convolution, generic_layers, select_layers
+from dynq_basicsr.quantization.selection import (
+    batch_norms_behind,
+    end_layers,
+    first_convolution,
+    generic_layers,
+    select_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class LayerPlan:
         static: Layers of the body at the base bits.
         ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
         features: Layers whose blocks the feature loss compares, the same in both scopes.
+        norms: Quantized layer -> the batch normalization behind it that it folds.
     """
 
     rule: str
@@ -33,6 +40,7 @@ class LayerPlan:
     static: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    norms: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def quantized(self) -> tuple[str, ...]:
@@ -79,7 +87,10 @@ def plan_layers(
             rule += '; ends: every other convolution at the input resolution or above'
     dropped = set(select_layers(net, options.exclude))
     kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
-    return LayerPlan(rule, head, **kept)
+    plan = LayerPlan(rule, head, **kept)
+    # what a policy sees of the head is before its normalization
+    names = [name for name in plan.quantized if name != head]
+    return replace(plan, norms=batch_norms_behind(net, names, in_channels, multiple))
 
 
 def _first_registered(net: nn.Module) -> str:

@@ -17,7 +17,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.registry import build_policy, needs_shallow, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
-from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, quantize_layer
+from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, fold, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
 
 
@@ -78,6 +78,8 @@ class QuantizedSR(nn.Module):
         for names, own in ((plan.static, options), (plan.ends, options.ends)):
             for name in names:
                 quantize_layer(modules[name], name, None, own, self.context)
+        for name, norm in plan.norms.items():
+            fold(modules[name], modules[norm])
 
     def _log_layers(self) -> None:
         plan, bits = self.plan, self.quantization

@@ -12,7 +12,7 @@ from onnx import NodeProto, numpy_helper
 from dynq_basicsr.deploy.base_graph import DOMAIN, OPSET
 from dynq_basicsr.deploy.frozen import FrozenLayer
 from dynq_basicsr.deploy.graph import Writer, attribute, finish
-from dynq_basicsr.deploy.simplify import Affine, Base, shuffled_order
+from dynq_basicsr.deploy.simplify import Base, shuffled_order
 
 
 def integers_of(layer: str) -> str:
@@ -26,23 +26,13 @@ class Slot:
 
     Attributes:
         layer: Its integers, output channels in the order that the graph wants.
-        affine: The batch normalization behind it, in the same order; None: nothing.
         source: Name of its input.
         output: Name of its output.
     """
 
     layer: FrozenLayer
-    affine: Affine | None
     source: str
     output: str
-
-    def folded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scale of the weight (float32, any sign) and bias with ``affine`` in them, (C_out,) each."""
-        scale, bias = self.layer.weight_scale, self.layer.bias
-        if self.affine is None:
-            return scale, bias
-        scale = (scale * self.affine.gain).astype(np.float32)
-        return scale, (bias * self.affine.gain + self.affine.shift).astype(np.float32)
 
 
 class Assembler:
@@ -73,12 +63,9 @@ class Assembler:
         return finish(self.base.model, writer, OPSET)
 
     def _slot(self, layer: FrozenLayer, node: NodeProto) -> Slot:
-        affine = self.base.affine.get(layer.name)
         if layer.name in self.base.shuffled:
-            order = shuffled_order(len(layer.bias), self.base.shuffled[layer.name])
-            layer = layer.permuted(order)
-            affine = affine and Affine(affine.gain[order], affine.shift[order])
-        return Slot(layer, affine, node.input[0], node.output[0])
+            layer = layer.permuted(shuffled_order(len(layer.bias), self.base.shuffled[layer.name]))
+        return Slot(layer, node.input[0], node.output[0])
 
     def add_node(self, node: NodeProto) -> None:
         """Write a node that is no quantized layer."""
@@ -126,32 +113,32 @@ class Assembler:
 
     def add_portable(self, slot: Slot) -> None:
         """Write a layer as ONNX's quantized form: integers, dequantized, in front of a float operator (QDQ)."""
-        layer, writer = slot.layer, self.writer
-        fold = slot.affine is not None and (layer.weight_scale is None or bool((slot.affine.gain > 0).all()))
-        source = slot.source
+        layer, writer, source = slot.layer, self.writer, slot.source
         if layer.grid is not None:
             source = self.dequantize(*self.quantize(source, layer))
-        scale, bias = slot.folded() if fold and layer.weight_scale is not None else (layer.weight_scale, layer.bias)
-        fold = fold and layer.weight_scale is not None
         conv = layer.weight.ndim == 4
-        if scale is None:
-            weight = writer.constant(layer.weight if conv else layer.weight.T)
-        else:
+        weight = writer.constant(layer.weight if conv else layer.weight.T)
+        scale, output = layer.weight_scale, slot.output
+        flipped = scale is not None and not (scale > 0).all()
+        if flipped:  # scales that ONNX does not take: the signs, and zeros, come behind
+            signs, scale, output = np.sign(scale), np.where(scale == 0, 1, np.abs(scale)), None
+        if scale is not None:
             # int8 for 4 bits, too: of int4, OpenVINO makes float weights and a float convolution
-            integers = writer.constant(layer.weight if conv else layer.weight.T)
-            weight = self.dequantize(integers, writer.constant(scale), axis=0 if conv else 1)
-        last = slot.output if slot.affine is None or fold else None
+            weight = self.dequantize(weight, writer.constant(scale.astype(np.float32)), axis=0 if conv else 1)
         if conv:
+            bias = [] if flipped else [writer.constant(layer.bias)]
             result = writer.op(
-                'Conv', source, weight, writer.constant(bias), output=last, strides=layer.stride,
-                pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
+                'Conv', source, weight, *bias, output=output, strides=layer.stride, pads=layer.padding * 2,
+                dilations=layer.dilation, group=layer.groups,
             )  # fmt: skip
         else:
-            result = writer.op('Add', writer.op('MatMul', source, weight), writer.constant(bias), output=last)
-        if last is None:
-            gain, shift = (part.astype(np.float32).reshape(-1, 1, 1) for part in (slot.affine.gain, slot.affine.shift))
-            scaled = writer.op('Mul', result, writer.constant(gain))
-            writer.op('Add', scaled, writer.constant(shift), output=slot.output)
+            result = writer.op('MatMul', source, weight)
+            if not flipped:
+                writer.op('Add', result, writer.constant(layer.bias), output=output)
+        if flipped:
+            shape = (-1, 1, 1) if conv else (-1,)
+            result = writer.op('Mul', result, writer.constant(signs.astype(np.float32).reshape(shape)))
+            writer.op('Add', result, writer.constant(layer.bias.reshape(shape)), output=slot.output)
 
 
 class PortableAssembler(Assembler):

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.layers import QuantLayer, affine_of
 from dynq_basicsr.quantization.options import FLOAT_BITS
-from dynq_basicsr.quantization.ranges import StepTable
 
 WAY_OUT = 'it runs in PyTorch only'
 
@@ -40,7 +39,8 @@ class FrozenLayer:
         name: Its name in the backbone.
         weight: Integers as int8, or float32 where the weight is not quantized; (C_out, C_in / groups, kh, kw) or
             (C_out, C_in).
-        weight_scale: float32 (C_out,); None where the weight is not quantized.
+        weight_scale: float32 (C_out,), of any sign where batch normalization is in it; None where the weight is not
+            quantized.
         weight_bits: 2..8 or 32.
         bias: float32 (C_out,).
         grid: Of the input; None where it is not quantized.
@@ -100,16 +100,19 @@ def freeze_layer(layer: QuantLayer, bits: float) -> FrozenLayer:
             f'{layer.name}: quantization.weight.grid is {options.weight.grid}, whose levels are no multiples of a step '
             f'(zero is none of them), so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
         )
-    weight, scale = _weight(layer)
+    floating, grid = float_layer(layer), _grid(layer, bits)
+    if options.weight.bits == FLOAT_BITS:
+        return replace(floating, grid=grid)
+    integers, scale, bias = layer.integer_weight()
     return replace(
-        float_layer(layer), weight=weight.cpu().numpy(), weight_scale=scale, weight_bits=options.weight.bits,
-        grid=_grid(layer, bits),
+        floating, weight=integers.to(torch.int8).cpu().numpy(), weight_scale=scale.float().cpu().numpy().copy(),
+        weight_bits=options.weight.bits, bias=_bias(layer, bias), grid=grid,
     )  # fmt: skip
 
 
 @torch.no_grad()
 def float_layer(layer: QuantLayer) -> FrozenLayer:
-    """A layer as the float layer that it was.
+    """A layer as the float layer that it was, with the batch normalization that it folds.
 
     Args:
         layer: See ``freeze_layer``.
@@ -123,35 +126,25 @@ def float_layer(layer: QuantLayer) -> FrozenLayer:
             how = layer.padding if isinstance(layer.padding, str) else layer.padding_mode
             raise DynqError(f'{layer.name}: its padding ({how}) is not zeros in pixels, as in ONNX; {WAY_OUT}.')
         geometry = {key: getattr(layer, key) for key in ('stride', 'padding', 'dilation', 'groups')}
-    bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(len(layer.weight))
-    weight, bias = (tensor.detach().float().cpu().numpy() for tensor in (layer.weight, bias))
-    return FrozenLayer(layer.name, weight, None, FLOAT_BITS, bias, None, **geometry)
+    weight, bias = layer.weight, layer.bias
+    if layer.folds:
+        gain, shift = affine_of(layer.norm[0])
+        weight, bias = weight * gain.view(-1, 1, 1, 1), shift if bias is None else bias * gain + shift
+    weight = weight.detach().float().cpu().numpy()
+    return FrozenLayer(layer.name, weight, None, FLOAT_BITS, _bias(layer, bias), None, **geometry)
 
 
-def _weight(layer: QuantLayer) -> tuple[torch.Tensor, np.ndarray | None]:
-    bits = layer.options.weight.bits
-    if bits == FLOAT_BITS:
-        return layer.weight.detach(), None
-    # the arithmetic of fake_quantize_weight, so that every weight is rounded alike
-    high = 2.0 ** (bits - 1) - 1
-    scale = layer.weight_range.upper / layer.weight.new_tensor(high)
-    integers = torch.div(layer.weight_range.moved(layer.weight), scale).round_().clamp_(-high - 1, high)
-    return integers.to(torch.int8), scale.flatten().expand(len(layer.weight)).cpu().numpy().copy()
+def _bias(layer: QuantLayer, bias: torch.Tensor | None) -> np.ndarray:
+    return np.zeros(len(layer.weight), np.float32) if bias is None else bias.detach().float().cpu().numpy()
 
 
 def _grid(layer: QuantLayer, bits: float) -> Grid | None:
     if layer.options.activation.bits == FLOAT_BITS:
         return None
-    values = layer.activation_range
-    if isinstance(values, StepTable):
-        low, high = (float(limit) for limit in values.limits(bits))
-        return Grid(values.step(bits).cpu().numpy()[()], int(-low), int(high - low))
-    if values.grid != 'integer':
+    if layer.options.activation.grid != 'integer':
         raise DynqError(
-            f'{layer.name}: quantization.activation.grid is {values.grid}, whose zero point is no integer, so no '
-            f'integers give its numbers; {WAY_OUT}. Train with grid: integer.'
+            f'{layer.name}: quantization.activation.grid is {layer.options.activation.grid}, whose zero point is no '
+            f'integer, so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
         )
-    top = 2**bits - 1
-    lower, upper = values.bounds(bits)
-    scale = (upper - lower) / top
-    return Grid(scale.cpu().numpy()[()], int((-lower / scale).round()), int(top))
+    scale, low, high = layer.activation_range.integer_grid(bits)
+    return Grid(scale.cpu().numpy()[()], int(-low), int(high - low))

@@ -108,7 +108,7 @@ class KernelAssembler(Assembler):
             flat = kernel.transpose(1, 2, 0, 3).reshape(-1, height * columns)
             sums = writer.op('MatMulInteger', pixels, self._weight(flat, layer), zero)
             total = self._add_rows(sums, layer, height, columns, joined)
-            result = self._scaled(self._reshape(total, [0, 0, -1, outputs]), slot, scale, (outputs,))
+            result = self._scaled(self._reshape(total, [0, 0, -1, outputs]), slot, (outputs,))
         else:
             pixels = self._neighbours(rows, layer, (height, width), channels)
             result = self._product(slot, pixels, scale, zero, kernel.reshape(-1, outputs))
@@ -170,16 +170,16 @@ class KernelAssembler(Assembler):
         self, slot: Slot, source: str, scale: str, zero: str, weight: np.ndarray, output: str | None = None
     ) -> str:
         """The matrix product with the weight (K, C_out), scaled, with its bias."""
-        weight_scale, bias = (self.writer.constant(part) for part in slot.folded())
-        inputs = source, self._weight(weight, slot.layer), scale, weight_scale, zero, '', bias
+        layer = slot.layer
+        weight_scale, bias = self.writer.constant(layer.weight_scale), self.writer.constant(layer.bias)
+        inputs = source, self._weight(weight, layer), scale, weight_scale, zero, '', bias
         return self.writer.op('MatMulIntegerToFloat', *inputs, domain=CONTRIB, output=output)
 
-    def _scaled(self, sums: str, slot: Slot, scale: str, shape: tuple[int, ...], output: str | None = None) -> str:
-        writer = self.writer
-        weight_scale, bias = slot.folded()
-        factor = writer.constant((slot.layer.grid.scale * weight_scale).reshape(shape))
+    def _scaled(self, sums: str, slot: Slot, shape: tuple[int, ...], output: str | None = None) -> str:
+        writer, layer = self.writer, slot.layer
+        factor = writer.constant((layer.grid.scale * layer.weight_scale).reshape(shape))
         scaled = writer.op('Mul', writer.op('Cast', sums, to=TensorProto.FLOAT), factor)
-        return writer.op('Add', scaled, writer.constant(bias.reshape(shape)), output=output)
+        return writer.op('Add', scaled, writer.constant(layer.bias.reshape(shape)), output=output)
 
     def _convolve_slowly(self, slot: Slot) -> None:
         """A convolution of any geometry, by ``ConvInteger``, which is fast for unsigned weights only."""
@@ -190,7 +190,7 @@ class KernelAssembler(Assembler):
             'ConvInteger', integers, weight, zero, writer.constant(np.uint8(128)), strides=layer.stride,
             pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
         )  # fmt: skip
-        self._scaled(sums, slot, '', (-1, 1, 1), slot.output)
+        self._scaled(sums, slot, (-1, 1, 1), slot.output)
 
     def _weight(self, weight: np.ndarray, layer: FrozenLayer) -> str:
         if layer.weight_bits > 4:

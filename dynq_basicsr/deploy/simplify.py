@@ -15,14 +15,6 @@ _POINTWISE = ('Relu', 'LeakyRelu', 'PRelu')
 
 
 @dataclass
-class Affine:
-    """What follows a layer: ``gain * result + shift``, each float64 (C_out,)."""
-
-    gain: np.ndarray
-    shift: np.ndarray
-
-
-@dataclass
 class Base:
     """A base graph that is ready for its layers.
 
@@ -30,26 +22,23 @@ class Base:
         model: Its inputs and outputs.
         nodes: In topological order.
         constants: By name.
-        affine: Layer -> the batch normalization that was folded into it.
         shuffled: Layer -> block size of the pixel shuffle that wants its output channels in ``shuffled_order``.
     """
 
     model: onnx.ModelProto
     nodes: list[NodeProto]
     constants: dict[str, np.ndarray]
-    affine: dict[str, Affine] = field(default_factory=dict)
     shuffled: dict[str, int] = field(default_factory=dict)
 
 
 def simplify(model: onnx.ModelProto) -> Base:
-    """Fold batch normalization, move pixel shuffles behind pointwise operators, and let their channels come last.
+    """Move pixel shuffles behind pointwise operators, and let their channels come last.
 
     Args:
         model: See ``trace_network``.
     """
     constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     base = Base(model, _plain_nodes(model, constants), constants)
-    _fold_batch_norms(base)
     _sink_shuffles(base)
     _reorder_shuffled(base)
     return base
@@ -66,20 +55,6 @@ def _plain_nodes(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> li
         else:
             nodes.append(node)
     return nodes
-
-
-def _fold_batch_norms(base: Base) -> None:
-    """Make a batch norm part of the quantized layer before it, where nothing else reads the layer's result."""
-    used, makers = users(base.nodes), makers_of(base.nodes)
-    for node in list(base.nodes):
-        maker = makers.get(node.input[0]) if node.op_type == 'BatchNormalization' else None
-        if maker is None or maker.domain != DOMAIN or used[node.input[0]] > 1:
-            continue
-        gamma, beta, mean, variance = (base.constants[name].astype(np.float64) for name in node.input[1:5])
-        gain = gamma / np.sqrt(variance + attribute(node, 'epsilon'))
-        base.affine[attribute(maker, 'name')] = Affine(gain, beta - gain * mean)
-        maker.output[0] = node.output[0]
-        base.nodes.remove(node)
 
 
 def _sink_shuffles(base: Base) -> None:

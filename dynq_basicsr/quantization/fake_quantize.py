@@ -75,11 +75,27 @@ def _tanh_slope(v: Tensor) -> Tensor:
 
 
 def _round_to_grid(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return round_to_integers(x, scale, low, high).mul_(scale)
+
+
+@torch.no_grad()
+def round_to_integers(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The integers that fake quantization multiplies with the scale: ``clamp(round(x / scale), low, high)``.
+
+    Args:
+        x: Any tensor.
+        scale: > 0, of a shape that broadcasts to that of x, and so the next two.
+        low: Smallest integer.
+        high: Largest integer.
+
+    Returns:
+        Whole numbers, of x's shape and dtype; without gradient.
+    """
     rounded = torch.div(x, scale).round_()
     # maximum and minimum, not clamp: clamp with broadcast bounds leaves the vectorised path
     torch.maximum(rounded, low, out=rounded)
     torch.minimum(rounded, high, out=rounded)
-    return rounded.mul_(scale)
+    return rounded
 
 
 def _sum_to(x: Tensor, shape: torch.Size) -> Tensor:
@@ -91,8 +107,8 @@ def round_ste(x: Tensor) -> Tensor:
     return x + (x.round() - x).detach()
 
 
-def _per_sample(value: Tensor | float, x: Tensor) -> Tensor:
-    """Shape a scalar or (N,) so that it broadcasts over the samples of x."""
+def per_sample(value: Tensor | float, x: Tensor) -> Tensor:
+    """Shape a number, a scalar or (N,) so that it broadcasts over the samples of x, in its dtype and on its device."""
     value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
     return value.reshape(-1, *[1] * (x.dim() - 1)) if value.dim() == 1 else value
 
@@ -116,14 +132,21 @@ def fake_quantize_activation(
     Returns:
         Tensor of x's shape and dtype.
     """
-    lower, upper, bits = (_per_sample(value, x) for value in (lower, upper, bits))
-    levels = 2**bits - 1
-    scale = (upper - lower) / levels
+    lower, upper, bits = (per_sample(value, x) for value in (lower, upper, bits))
     if grid == 'literal':
+        levels = 2**bits - 1
+        scale = (upper - lower) / levels
         zeros = torch.zeros_like(scale)
         return _RoundToGrid.apply(x - lower, scale, zeros, levels.expand_as(scale), gradient) + lower
+    return _RoundToGrid.apply(x, *integer_grid(lower, upper, bits), gradient)
+
+
+def integer_grid(lower: Tensor, upper: Tensor, bits: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """The integer grid of a range: its scale, its smallest and its largest integer, of the arguments' shape."""
+    levels = 2**bits - 1
+    scale = (upper - lower) / levels
     zero_point = round_ste(-lower / scale)
-    return _RoundToGrid.apply(x, scale, -zero_point, levels - zero_point, gradient)
+    return scale, -zero_point, levels - zero_point
 
 
 def fake_quantize_step(
@@ -141,7 +164,7 @@ def fake_quantize_step(
     Returns:
         Tensor of x's shape and dtype.
     """
-    step, low, high = (_per_sample(value, x) for value in (step, low, high))
+    step, low, high = (per_sample(value, x) for value in (step, low, high))
     return _RoundToGrid.apply(x, step, low.expand_as(step), high.expand_as(step), gradient)
 
 
@@ -163,5 +186,10 @@ def fake_quantize_weight(
     if grid == 'literal':
         levels = weight.new_tensor(2.0**bits - 1).expand_as(upper)
         return _RoundToGrid.apply(weight + upper, 2 * upper / levels, torch.zeros_like(upper), levels, gradient) - upper
-    high = weight.new_tensor(2.0 ** (bits - 1) - 1).expand_as(upper)
-    return _RoundToGrid.apply(weight, upper / high, -high - 1, high, gradient)
+    return _RoundToGrid.apply(weight, *weight_grid(upper, bits), gradient)
+
+
+def weight_grid(upper: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The integer grid of a weight: its scale, its smallest and its largest integer, each of the bound's shape."""
+    high = upper.new_tensor(2.0 ** (bits - 1) - 1).expand_as(upper)
+    return upper / high, -high - 1, high

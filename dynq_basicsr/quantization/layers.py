@@ -8,13 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.quantization.context import BitContext
-from dynq_basicsr.quantization.fake_quantize import fake_quantize_weight
+from dynq_basicsr.quantization.fake_quantize import (
+    fake_quantize_weight,
+    per_sample,
+    round_to_integers,
+    weight_grid,
+)
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
 from dynq_basicsr.quantization.ranges import ActivationRange, RangeTable, StepTable, WeightRange
 
 
 class QuantLayer:
     """What quantized convolutions and linear layers have in common; mixed into the float class.
+
+    Where no gradient is recorded, a layer whose operands are both integers times a scale multiplies the integers
+    themselves and scales the sum. Float32 holds such sums exactly (below 2^24), whatever the order of summation: memory
+    format, batch, threads and device then change no level, and integer kernels give the same numbers.
 
     Attributes:
         name: The layer's name in the backbone.
@@ -24,7 +33,51 @@ class QuantLayer:
         context: Shared with all layers of the network.
         activation_range: Of its input.
         weight_range: Of its weight.
+        norm: The batch normalization that alone reads its result (see ``fold``), in a tuple, since it is no part of the
+            layer; empty: none.
     """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, ...) to the float layer's result of quantized operands, or of float ones if the context says so."""
+        if not self.context.quantizing:
+            return self._multiply(x, self.weight, self.bias)
+        if not self.exact:
+            return self._multiply(self.quantized_input(x), self.quantized_weight(), self.bias)
+        bits = self._bits(x)
+        with torch._C.DisableTorchFunction():
+            scale, low, high = (per_sample(value, x) for value in self.activation_range.integer_grid(bits))
+            integers, weight_scale, bias = self.integer_weight()
+            sums = self._multiply(round_to_integers(x, scale, low, high), integers, None)
+            if sums.device.type != 'cpu':
+                sums.round_()  # what is no sum of products there: transforms, as Winograd's
+            result = sums.mul_(scale * self._by_channel(weight_scale))
+            return result if bias is None else result.add_(self._by_channel(bias))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it multiplies integers now."""
+        operands = self.options.weight, self.options.activation
+        integer = all(one.bits != FLOAT_BITS and one.grid == 'integer' for one in operands)
+        return integer and self.context.quantizing and not torch.is_grad_enabled()
+
+    @property
+    def folds(self) -> bool:
+        """Whether it does what its batch normalization would do, which then does nothing."""
+        return bool(self.norm) and self.exact and not self.norm[0].training
+
+    @torch.no_grad()
+    def integer_weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The weight as whole numbers (floating point), their scale and the bias, (C_out,) each, where it is ``exact``.
+
+        A batch normalization that it ``folds`` is in scale and bias; the scale may be negative then.
+        """
+        scale, low, high = weight_grid(self.weight_range.upper, self.options.weight.bits)
+        integers = round_to_integers(self.weight_range.moved(self.weight), scale, low, high)
+        scale, bias = scale.flatten().expand(len(integers)), self.bias
+        if self.folds:
+            gain, shift = affine_of(self.norm[0])
+            scale, bias = scale * gain, shift if bias is None else bias * gain + shift
+        return integers, scale, bias
 
     def quantized_weight(self) -> Tensor:
         """The fake-quantized weight."""
@@ -38,39 +91,75 @@ class QuantLayer:
 
     def quantized_input(self, x: Tensor) -> Tensor:
         """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""
+        bits = self._bits(x)
+        if self.options.activation.bits == FLOAT_BITS:
+            return x
+        with torch._C.DisableTorchFunction():  # nothing here that ``Products`` wants to see, and asking it costs time
+            return self.activation_range.quantize(x, bits)
+
+    def _bits(self, x: Tensor) -> Tensor | float:
+        """Bits of the input, a number or one a sample; noted where the context traces."""
         bits, trace = self.options.activation.bits, self.context.trace
-        float_input = bits == FLOAT_BITS
-        if not (float_input or self.index is None):
+        if not (bits == FLOAT_BITS or self.index is None):
             bits = self.context.decision(self.index, x)
         if trace is not None:
             (trace.static if self.index is None else trace.bits)[self.name] = bits
         if isinstance(bits, Tensor) and len(bits) != len(x):
             # windows of attention lie on the sample axis, sample by sample
             bits = bits.repeat_interleave(len(x) // len(bits))
-        if float_input:
-            return x
-        with torch._C.DisableTorchFunction():  # nothing here that ``Products`` wants to see, and asking it costs time
-            return self.activation_range.quantize(x, bits)
+        return bits
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
-    """``nn.Conv2d`` with quantized weight and input."""
+    """``nn.Conv2d`` with quantized weight and input, (N, C, H, W) to (N, C_out, H', W')."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C_out, H', W'), as the float layer where the context says so."""
-        if not self.context.quantizing:
-            return super().forward(x)
-        return self._conv_forward(self.quantized_input(x), self.quantized_weight(), self.bias)
+    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return self._conv_forward(x, weight, bias)
+
+    def _by_channel(self, values: Tensor) -> Tensor:
+        return values.view(-1, 1, 1)
 
 
 class QuantLinear(QuantLayer, nn.Linear):
-    """``nn.Linear`` with quantized weight and input; samples are the first axis."""
+    """``nn.Linear`` with quantized weight and input, (N, ..., C) to (N, ..., C_out); samples are the first axis."""
+
+    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return torch.nn.functional.linear(x, weight, bias)
+
+    def _by_channel(self, values: Tensor) -> Tensor:
+        return values
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization that leaves its work to the layer before it while that one ``folds`` it.
+
+    Attributes:
+        layer: The layer, in a tuple, since it is no part of the normalization.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, ..., C) to (N, ..., C_out), as the float layer where the context says so."""
-        if not self.context.quantizing:
-            return super().forward(x)
-        return torch.nn.functional.linear(self.quantized_input(x), self.quantized_weight(), self.bias)
+        """Map (N, C, H, W) to the same shape."""
+        return x if self.layer[0].folds else super().forward(x)
+
+
+def affine_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Gain and shift, (C,) each, of a batch normalization in eval mode: ``gain * x + shift``."""
+    gain = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        gain = norm.weight * gain
+    shift = -norm.running_mean * gain
+    return gain, shift + norm.bias if norm.affine else shift
+
+
+def fold(layer: QuantLayer, norm: nn.BatchNorm2d) -> None:
+    """Let a quantized layer do what the batch normalization behind it does, where it multiplies integers; in place.
+
+    Args:
+        layer: The layer.
+        norm: The only reader of its result.
+    """
+    norm.__class__ = FoldedBatchNorm2d
+    layer.norm, norm.layer = (norm,), (layer,)
 
 
 QUANTIZED_CLASSES = {nn.Conv2d: QuantConv2d, nn.Linear: QuantLinear}
@@ -95,7 +184,7 @@ def quantize_layer(
         candidates: Ascending bits that it can answer; empty: the layer's own.
     """
     layer.__class__ = QUANTIZED_CLASSES[type(layer)]
-    layer.name, layer.index, layer.options, layer.context = name, index, options, context
+    layer.name, layer.index, layer.options, layer.context, layer.norm = name, index, options, context, ()
     if options.activation.quantizer == 'range':
         layer.activation_range = ActivationRange(options)
     else:

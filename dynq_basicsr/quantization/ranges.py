@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_step
+from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_step, integer_grid
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions, WeightOptions
 
 # Far below any activation that matters, yet above zero: a dead layer (all zeros) still has a range to divide by.
@@ -52,6 +52,10 @@ class ActivationRange(nn.Module):
     def bounds(self, bits: Tensor | float) -> tuple[Tensor, Tensor]:
         """(lower, upper) at these bits, scalars or (N,)."""
         return self.lower, self.upper
+
+    def integer_grid(self, bits: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+        """Scale, smallest and largest integer at these bits, scalars or (N,); of ``grid: integer`` only."""
+        return integer_grid(*self.bounds(bits), bits)
 
     def quantize(self, x: Tensor, bits: Tensor | float) -> Tensor:
         """Fake-quantize activations (N, ...) at these bits, a number or (N,)."""
@@ -148,9 +152,13 @@ class StepTable(nn.Module):
         self.log_step.copy_(steps.clamp(min=SMALLEST).log())
         self.signed.fill_(signed or self.symmetric)
 
+    def integer_grid(self, bits: Tensor | float) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """Step, smallest and largest integer at these bits, numbers, scalars or (N,)."""
+        return self.step(bits), *self.limits(bits)
+
     def quantize(self, x: Tensor, bits: Tensor | float) -> Tensor:
         """Fake-quantize activations (N, ...) at these bits, a number or (N,), each a candidate."""
-        return fake_quantize_step(x, self.step(bits), *self.limits(bits), self.gradient)
+        return fake_quantize_step(x, *self.integer_grid(bits), self.gradient)
 
 
 class WeightRange(nn.Module):

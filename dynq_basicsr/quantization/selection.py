@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dynq_basicsr.errors import DynqError, nearest
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES
@@ -130,22 +130,75 @@ def _sides_of_convolutions(model: nn.Module, in_channels: int, size: int) -> dic
     """Sides of what convolutions read and write while a square of ``size`` runs through, in order of execution."""
     sides: dict[str, set[int]] = {}
 
-    def note(name: str):
-        def hook(layer: nn.Conv2d, inputs: tuple, output: torch.Tensor) -> None:
-            sides.setdefault(name, set()).update(inputs[0].shape[-2:], output.shape[-2:])
+    def note(name: str, inputs: tuple, output: Tensor) -> None:
+        sides.setdefault(name, set()).update(inputs[0].shape[-2:], output.shape[-2:])
 
-        return hook
+    _probe(model, [name for name, m in model.named_modules() if type(m) is nn.Conv2d], note, in_channels, size)
+    return sides
 
-    hooks = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if type(m) is nn.Conv2d]
-    parameter = next(model.parameters())
+
+def batch_norms_behind(
+    model: nn.Module, names: Iterable[str], in_channels: int, multiple: int = 1
+) -> dict[str, nn.BatchNorm2d]:
+    """Which layers have a batch normalization as the only reader of their result.
+
+    Found in what autograd records of a forward, which knows every reader, whether it is a module or not.
+
+    Args:
+        model: The network; run once on zeros if it has any batch normalization.
+        names: Of the layers in question.
+        in_channels: Channels of the image it takes.
+        multiple: Of what the sides of an image must be multiples, in pixels.
+
+    Returns:
+        Name of the layer -> that of its batch normalization, which has running statistics.
+    """
+    norms = [name for name, m in model.named_modules() if type(m) is nn.BatchNorm2d and m.running_var is not None]
+    if not norms:
+        return {}
+    makers: dict[object, str] = {}
+
+    def note(name: str, inputs: tuple, output: Tensor) -> None:
+        makers[output.grad_fn] = name
+
+    with torch.enable_grad():
+        result = _probe(model, [*names, *norms], note, in_channels, _probe_size(multiple))
+    readers = _readers(result.grad_fn)
+    taken = {node: found[0] for node, found in readers.items() if node in makers and len(found) == 1}
+    return {makers[node]: makers[reader] for node, reader in taken.items() if makers.get(reader) in norms}
+
+
+def _readers(node: object) -> dict[object, list]:
+    """Of each node of an autograd graph, those that read its result."""
+    readers, waiting = {node: []}, [node]
+    while waiting:
+        reader = waiting.pop()
+        for source, _ in reader.next_functions:
+            if source is None:
+                continue
+            if source not in readers:
+                waiting.append(source)
+            readers.setdefault(source, []).append(reader)
+    return readers
+
+
+def _probe(
+    model: nn.Module, names: Iterable[str], note: Callable[[str, tuple, Tensor], None], in_channels: int, size: int
+) -> Tensor:
+    """Run a square of zeros through a network in eval mode; tell of each named module's inputs and output."""
+    modules = dict(model.named_modules())
+    hooks = [
+        modules[name].register_forward_hook(lambda module, inputs, output, name=name: note(name, inputs, output))
+        for name in names
+    ]
     training = model.training
+    image = next(model.parameters()).new_zeros(1, in_channels, size, size)
     try:
-        model.eval()(parameter.new_zeros(1, in_channels, size, size))
+        return model.eval()(image.requires_grad_(torch.is_grad_enabled()))
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    return sides
 
 
 def feature_taps(names: Sequence[str]) -> list[str]:

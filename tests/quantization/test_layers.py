@@ -1,5 +1,8 @@
 """Quantized layers: the float layer bit for bit, or the two quantizers around its product."""
 
+import copy
+from contextlib import contextmanager
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +10,7 @@ from torch import nn
 
 from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
-from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, quantize_layer
+from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, fold, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
 
 LAYERS = {
@@ -161,3 +164,109 @@ def test_offsets_learn_by_straight_through_and_begin_anew_with_the_range():
     torch.testing.assert_close(layer.weight_range.offset.grad, wanted * 0.3 / 8)
     layer.weight_range.set(torch.tensor(0.5))
     assert not layer.weight_range.offset.any()
+
+
+@pytest.mark.parametrize('kind', LAYERS)
+@pytest.mark.parametrize('granularity', ['tensor', 'channel'])
+def test_without_gradients_sums_are_exact(kind, granularity):
+    layer, context, x = build(kind, {'bits': 4, 'granularity': granularity}, {'bits': 6})
+    bits = torch.tensor([4.0, 7.0])
+    with context.deciding(lambda index, given: bits), torch.no_grad():
+        result = layer(x)
+    scale, low, high = layer.activation_range.integer_grid(bits)
+    weight, weight_scale, bias = layer.integer_weight()
+    assert bias is layer.bias and weight_scale.shape == (len(weight),)
+    assert torch.equal(weight, weight.round()) and -8 <= weight.min() and weight.max() <= 7
+    for sample in range(2):
+        integers = x[sample : sample + 1].div(scale[sample]).round().clamp(low[sample], high[sample])
+        sums = layer._multiply(integers.double(), weight.double(), None).float()
+        expected = sums * layer._by_channel(scale[sample] * weight_scale)
+        expected = expected if bias is None else expected + layer._by_channel(bias)
+        assert torch.equal(result[sample : sample + 1], expected)
+
+
+def test_without_gradients_the_order_of_summation_is_of_no_account():
+    torch.manual_seed(0)
+    layer, context = nn.Conv2d(64, 32, 3, padding=1), BitContext()
+    options = QuantizationOptions.from_dict({'weight': {'bits': 8}, 'activation': {'bits': 8}})
+    quantize_layer(layer, 'some.layer', None, options, context)
+    layer.weight_range.set(layer.weight.detach().abs().max())
+    layer.activation_range.set(-2, 3)
+    x = torch.randn(3, 64, 33, 29)
+    with torch.no_grad():
+        expected = layer(x)
+        assert torch.equal(layer(x.contiguous(memory_format=torch.channels_last)), expected)
+        assert torch.equal(torch.cat([layer(one[None]) for one in x]), expected)
+        order = torch.randperm(64)
+        layer.weight.copy_(layer.weight[:, order])
+        assert torch.equal(layer(x[:, order]), expected)
+    with_gradient = layer(x[:, order])
+    assert with_gradient.requires_grad
+    torch.testing.assert_close(with_gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+def build_with_norm(**options):
+    """A quantized convolution and the batch normalization behind it, with statistics, in eval mode."""
+    layer, context, x = build('plain', **options)
+    norm = nn.BatchNorm2d(6)
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean):
+            tensor.uniform_(-2, 2)
+        norm.running_var.uniform_(0.1, 3)
+    return layer, norm.eval(), context, x
+
+
+def test_a_batch_norm_becomes_part_of_scale_and_bias():
+    layer, norm, context, x = build_with_norm()
+    keys = [*layer.state_dict(), *norm.state_dict()]
+    with context.deciding(lambda index, given: 4.0):
+        expected = norm(layer(x))
+        fold(layer, norm)
+        assert not layer.folds and torch.equal(norm(layer(x)), expected)  # a gradient is recorded
+        with torch.no_grad():
+            result = layer(x)
+            assert layer.folds and norm(result) is result
+            torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+            for mode in (context.floating(), training(norm)):
+                with mode:
+                    assert not layer.folds and norm(layer(x)) is not layer(x)
+    assert [*layer.state_dict(), *norm.state_dict()] == keys
+
+
+@contextmanager
+def training(module):
+    module.train()
+    yield
+    module.eval()
+
+
+@pytest.mark.parametrize('options', [
+    {'weight': {'bits': 32}}, {'activation': {'bits': 32}}, {'weight': {'bits': 4, 'grid': 'literal'}},
+    {'activation': {'bits': 4, 'grid': 'literal'}},
+])  # fmt: skip
+def test_a_layer_that_multiplies_no_integers_folds_nothing(options):
+    layer, norm, context, x = build_with_norm(**options)
+    fold(layer, norm)
+    with context.deciding(lambda index, given: 4.0), torch.no_grad():
+        assert not layer.exact and not layer.folds
+        assert torch.equal(norm(layer(x)), F.batch_norm(
+            layer(x), norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps,
+        ))  # fmt: skip
+
+
+def test_a_batch_norm_without_parameters_folds_too():
+    layer, _, context, x = build_with_norm()
+    norm = nn.BatchNorm2d(6, affine=False).eval()
+    norm.running_mean.uniform_(-2, 2)
+    fold(layer, norm)
+    with context.deciding(lambda index, given: 4.0):
+        expected = norm(layer(x)).detach()
+        with torch.no_grad():
+            torch.testing.assert_close(norm(layer(x)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_copies_fold_their_own():
+    layer, norm, context, x = build_with_norm()
+    fold(layer, norm)
+    other, other_norm = copy.deepcopy(nn.Sequential(layer, norm))
+    assert other.norm == (other_norm,) and other_norm.layer == (other,) and other is not layer

@@ -3,9 +3,16 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.selection import end_layers, feature_taps, generic_layers, select_layers
+from dynq_basicsr.quantization.selection import (
+    batch_norms_behind,
+    end_layers,
+    feature_taps,
+    generic_layers,
+    select_layers,
+)
 
 EDSR_BODY = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
 
@@ -139,3 +146,35 @@ def test_generic_rule_leaves_no_trace(network, training):
 ])  # fmt: skip
 def test_feature_taps_are_the_blocks(names, taps):
     assert feature_taps(names) == taps
+
+
+class WithNorms(nn.Module):
+    """Convolutions in front of batch norms, and what is not quite that."""
+
+    def __init__(self):
+        super().__init__()
+        for name in 'abcde':
+            self.add_module(name, nn.Conv2d(3, 3, 3, padding=1))
+            self.add_module(f'{name}_norm', nn.BatchNorm2d(3, track_running_stats=name != 'e'))
+
+    def forward(self, x):
+        x = self.a_norm(self.a(x))
+        read_twice = self.b(x)
+        x = self.b_norm(read_twice) + read_twice
+        x = self.c_norm(self.c(x).relu())
+        x = checkpoint(lambda x: self.d_norm(self.d(x)), x, use_reentrant=False)
+        return self.e_norm(self.e(x))
+
+
+def test_batch_norms_that_alone_read_a_result():
+    model = WithNorms().train().requires_grad_(False)
+    assert batch_norms_behind(model, 'abcde', 3) == {'a': 'a_norm', 'd': 'd_norm'}
+    assert batch_norms_behind(model, 'bd', 3) == {'d': 'd_norm'}
+    assert model.training and not any(module._forward_hooks for module in model.modules())
+    assert (model.a_norm.running_var == 1).all() and model.a_norm.num_batches_tracked == 0
+
+
+def test_networks_without_batch_norms_are_not_run(network, monkeypatch):
+    model = network('EDSR')
+    monkeypatch.setattr(model, 'forward', None)
+    assert batch_norms_behind(model, ['conv_first'], 3) == {}

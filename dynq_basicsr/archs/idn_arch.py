@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from basicsr.utils.color_util import rgb2ycbcr_pt
 from torch import Tensor, nn
 
 # The cubic kernel reaches two pixels to either side.
 _REACH = 2
 # A grey step of 1 in R, G and B is one of 219 / 255 in BT.601's studio-range Y.
 _RGB_PER_LUMA = 255 / 219
+_LUMA = 65.481, 128.553, 24.966
+
+
+def luma_of(x: Tensor) -> Tensor:
+    """Y of BT.601, studio range, as BasicSR's ``rgb2ycbcr_pt``, but the same in every memory format.
+
+    Args:
+        x: RGB, (N, 3, H, W) in [0, 1].
+
+    Returns:
+        (N, 1, H, W) in [16 / 255, 235 / 255].
+    """
+    red, green, blue = (factor * channel for factor, channel in zip(_LUMA, x.split(1, dim=1), strict=True))
+    return (red + green + blue + 16) / 255
 
 
 def upsample_bicubic(x: Tensor, scale: int) -> Tensor:
@@ -77,7 +90,7 @@ class IDN(nn.Module):
         if self.luma:
             # Conversion and enlargement are linear, and a step in Y alone is one of equal size in R, G and B: enlarging
             # Y, Cb and Cr and converting back is the same as enlarging R, G and B.
-            detail = self._detail(rgb2ycbcr_pt(x, y_only=True)) * _RGB_PER_LUMA
+            detail = self._detail(luma_of(x)) * _RGB_PER_LUMA
         else:
             detail = self._detail(x)
         return upsample_bicubic(x, self.upscale) + detail

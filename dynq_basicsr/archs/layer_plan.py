@@ -31,6 +31,7 @@ class LayerPlan:
         static: Layers of the body at the base bits.
         ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
         features: Layers whose blocks the feature loss compares, the same in both scopes.
+        precise: Float convolutions ahead of quantized ones whose sums must be exact.
         norms: Quantized layer -> the batch normalization behind it that it folds.
     """
 
@@ -40,6 +41,7 @@ class LayerPlan:
     static: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    precise: tuple[str, ...] = ()
     norms: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -88,9 +90,16 @@ def plan_layers(
     dropped = set(select_layers(net, options.exclude))
     kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
     plan = LayerPlan(rule, head, **kept)
+    if not options.integer:
+        return plan
+    ahead = select_layers(net, profile.precise) if profile else ()
     # what a policy sees of the head is before its normalization
     names = [name for name in plan.quantized if name != head]
-    return replace(plan, norms=batch_norms_behind(net, names, in_channels, multiple))
+    return replace(
+        plan,
+        precise=tuple(name for name in ahead if name not in plan.quantized),
+        norms=batch_norms_behind(net, names, in_channels, multiple),
+    )
 
 
 def _first_registered(net: nn.Module) -> str:

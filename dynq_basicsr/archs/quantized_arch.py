@@ -17,7 +17,14 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.registry import build_policy, needs_shallow, policy_options
 from dynq_basicsr.quantization.context import BitContext, BitTrace
-from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, fold, quantize_layer
+from dynq_basicsr.quantization.layers import (
+    QUANTIZED_CLASSES,
+    PreciseConv2d,
+    QuantLayer,
+    fold,
+    make_precise,
+    quantize_layer,
+)
 from dynq_basicsr.quantization.options import QuantizationOptions
 
 
@@ -78,6 +85,8 @@ class QuantizedSR(nn.Module):
         for names, own in ((plan.static, options), (plan.ends, options.ends)):
             for name in names:
                 quantize_layer(modules[name], name, None, own, self.context)
+        for name in plan.precise:
+            make_precise(modules[name], name, self.context)
         for name, norm in plan.norms.items():
             fold(modules[name], modules[norm])
 
@@ -106,6 +115,10 @@ class QuantizedSR(nn.Module):
     def quant_layers(self) -> list[QuantLayer]:
         """The quantized layers, adaptive and static, in module order."""
         return [module for module in self.backbone.modules() if isinstance(module, QuantLayer)]
+
+    def precise_layers(self) -> list[PreciseConv2d]:
+        """The float convolutions whose sums are exact, in module order."""
+        return [module for module in self.backbone.modules() if isinstance(module, PreciseConv2d)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Super-resolve images.

@@ -20,6 +20,8 @@ class BackboneProfile:
         static: Layers of the body that keep the base bits, in both scopes.
         features: Layers of the blocks whose outputs the feature loss compares, or, where the class has no modules for
             its blocks, the last layers of these; empty: those of ``body``.
+        precise: Convolutions ahead of the body that, where they stay float, compute in float64 at evaluation, so that
+            only whole numbers and element by element decide a rounding; none where attention runs ahead, too.
         multiple: Of what the sides of an image must be multiples, in pixels, from a function that looks options up.
     """
 
@@ -28,6 +30,7 @@ class BackboneProfile:
     full: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    precise: tuple[str, ...] = ()
     multiple: Callable[[Callable[[str], int]], int] = lambda option: 1
 
 
@@ -39,20 +42,31 @@ _DENSE_CONVS = r're:RDBs\.\d+\.convs\.\d+\.conv\.0'
 _COMPRESSIONS = r're:down[1-4]'
 
 PROFILES: dict[str, BackboneProfile] = {
-    'EDSR': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=(_ENDS,), full=('conv_after_body',)),
-    'MSRResNet': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=(r're:conv_first|upconv\d|conv_hr|conv_last',)),
-    'SRResNetBN': BackboneProfile(body=(_RESIDUAL_BLOCKS,), ends=('head', 'up', 'tail'), full=('body_conv',)),
+    'EDSR': BackboneProfile(
+        body=(_RESIDUAL_BLOCKS,), ends=(_ENDS,), full=('conv_after_body',), precise=('conv_first',)
+    ),
+    'MSRResNet': BackboneProfile(
+        body=(_RESIDUAL_BLOCKS,), ends=(r're:conv_first|upconv\d|conv_hr|conv_last',), precise=('conv_first',)
+    ),
+    'SRResNetBN': BackboneProfile(
+        body=(_RESIDUAL_BLOCKS,), ends=('head', 'up', 'tail'), full=('body_conv',), precise=('head',)
+    ),
     # Local fusion keeps the base bits and global fusion adapts, as in AdaBM's published code.
     'RDN': BackboneProfile(
         body=(_DENSE_CONVS, 'GFF'),
         ends=('SFENet1', 'SFENet2', 'UPNet'),
         static=(r're:RDBs\.\d+\.LFF',),
         features=(_DENSE_CONVS,),
+        precise=('SFENet1', 'SFENet2'),
     ),
     # The placement of CADyQ and Granular-DQ: six convolutions a block; their 1x1 compression is the block's last layer.
     # The transposed convolution stays float in both scopes, since quantized layers are Conv2d and Linear only.
     'IDN': BackboneProfile(
-        body=(r're:conv[3-6]_[1-6]',), ends=('conv1', 'conv2'), full=(_COMPRESSIONS,), features=(_COMPRESSIONS,)
+        body=(r're:conv[3-6]_[1-6]',),
+        ends=('conv1', 'conv2'),
+        full=(_COMPRESSIONS,),
+        features=(_COMPRESSIONS,),
+        precise=('conv1', 'conv2', r're:down[1-3]'),
     ),
     # Placed like IDN: the 3x3 convolutions of a module adapt, its 1x1 fusion only in scope full; attention stays float.
     'IMDN': BackboneProfile(
@@ -72,6 +86,7 @@ PROFILES: dict[str, BackboneProfile] = {
         body=(r're:body\.\d+\.rdb\d\.conv\d',),
         ends=(r're:conv_first|conv_up\d|conv_hr|conv_last',),
         full=('conv_body',),
+        precise=('conv_first',),
         multiple=lambda option: max(4 // option('scale'), 1),
     ),
     # Granular-DQ, supplement: the MLPs' linear layers are quantized, attention stays float.

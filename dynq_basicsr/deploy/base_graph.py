@@ -1,4 +1,4 @@
-"""A backbone as an ONNX graph in which every quantized layer is one node that only has a name."""
+"""A backbone as an ONNX graph in which every layer that the wrapper changed is one node that only has a name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from dynq_basicsr.archs.arch_options import input_channels
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.symbolic import register_symbolics
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.layers import QuantLayer
 
 DOMAIN, LAYER = 'dynq', 'Layer'
 # The last one that torch's tracing exporter writes; graphs are then declared as OPSET, whose operators differ from it
@@ -45,7 +44,7 @@ class _Mark(torch.autograd.Function):
         return result
 
 
-def _float_twin(layer: QuantLayer) -> nn.Module:
+def _float_twin(layer: nn.Module) -> nn.Module:
     """A float layer that gives results of the same shape."""
     if isinstance(layer, nn.Linear):
         return nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features).requires_grad_(False)
@@ -56,7 +55,7 @@ def _float_twin(layer: QuantLayer) -> nn.Module:
 
 @contextmanager
 def _marked(net: QuantizedSR) -> Iterator[None]:
-    layers = net.quant_layers()
+    layers = [*net.quant_layers(), *net.precise_layers()]
     for layer in layers:
         # a twin, since the tracer does not find the network's own parameters within the function
         run = _float_twin(layer).forward
@@ -166,13 +165,13 @@ def image_channels(net: QuantizedSR) -> int:
 
 @torch.no_grad()
 def resolutions(net: QuantizedSR) -> dict[str, int]:
-    """How many times the image's resolution the inputs of quantized convolutions have.
+    """How many times the image's resolution the inputs of convolutions that the wrapper changed have.
 
     Returns:
         Layer -> factor; layers without a whole factor that holds for every image are missing.
     """
     found: dict[str, set[float]] = {}
-    layers = [layer for layer in net.quant_layers() if isinstance(layer, nn.Conv2d)]
+    layers = [layer for layer in (*net.quant_layers(), *net.precise_layers()) if isinstance(layer, nn.Conv2d)]
     for sides in _PROBES:
         image = torch.zeros(1, image_channels(net), *(net.sizes.padded(side) for side in sides))
 

@@ -23,7 +23,7 @@ from dynq_basicsr.deploy.check import (
     trial_images,
 )
 from dynq_basicsr.deploy.codes import enumerate_codes
-from dynq_basicsr.deploy.frozen import FrozenLayer, bits_of, float_layer, freeze_layer
+from dynq_basicsr.deploy.frozen import float_layers, freeze_layers
 from dynq_basicsr.deploy.kernels import KernelAssembler
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.sessions import open_session
@@ -80,7 +80,7 @@ def freeze(
     if scale is not None and scale != own:
         raise DynqError(f'scale: the option file says {scale}, but the network enlarges by {own}; make them agree.')
     choices = enumerate_codes(net)
-    frozen = {code: _freeze_layers(net, bits) for code, bits in choices.bits.items()}
+    frozen = {code: freeze_layers(net, bits) for code, bits in choices.bits.items()}
     factors = resolutions(net)
     base = _trace(net, factors)
     kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
@@ -126,7 +126,7 @@ def freeze(
 
 def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:
     """The base graph, checked; for any number of samples if that can be, else for one."""
-    layers = {layer.name: float_layer(layer) for layer in net.quant_layers()}
+    layers = float_layers(net)
 
     def checked(single: bool) -> Base:
         base = simplify(trace_network(net, single))
@@ -137,10 +137,6 @@ def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:
         return checked(single=False)
     except DynqError:
         return checked(single=True)
-
-
-def _freeze_layers(net: QuantizedSR, bits: tuple[float, ...]) -> dict[str, FrozenLayer]:
-    return {layer.name: freeze_layer(layer, bits_of(layer, bits)) for layer in net.quant_layers()}
 
 
 def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:

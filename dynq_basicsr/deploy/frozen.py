@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.layers import QuantLayer, affine_of
+from dynq_basicsr.quantization.layers import PreciseConv2d, QuantLayer, affine_of
 from dynq_basicsr.quantization.options import FLOAT_BITS
 
 WAY_OUT = 'it runs in PyTorch only'
@@ -48,6 +49,7 @@ class FrozenLayer:
         padding: Before and behind, zeros.
         dilation: See ``nn.Conv2d``.
         groups: See ``nn.Conv2d``.
+        precise: A float layer that sums in float64.
     """
 
     name: str
@@ -60,6 +62,7 @@ class FrozenLayer:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    precise: bool = False
 
     @property
     def integer(self) -> bool:
@@ -76,6 +79,17 @@ class FrozenLayer:
         if self.weight_scale is None:
             return self.weight
         return self.weight * self.weight_scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+
+
+def freeze_layers(net: QuantizedSR, bits: Sequence[float]) -> dict[str, FrozenLayer]:
+    """All layers that the wrapper changed, by name, at these bits of the adaptive ones; see ``freeze_layer``."""
+    quantized = {layer.name: freeze_layer(layer, bits_of(layer, bits)) for layer in net.quant_layers()}
+    return quantized | {layer.name: float_layer(layer) for layer in net.precise_layers()}
+
+
+def float_layers(net: QuantizedSR) -> dict[str, FrozenLayer]:
+    """The same layers as they were; see ``float_layer``."""
+    return {layer.name: float_layer(layer) for layer in (*net.quant_layers(), *net.precise_layers())}
 
 
 def bits_of(layer: QuantLayer, bits: Sequence[float]) -> float:
@@ -111,7 +125,7 @@ def freeze_layer(layer: QuantLayer, bits: float) -> FrozenLayer:
 
 
 @torch.no_grad()
-def float_layer(layer: QuantLayer) -> FrozenLayer:
+def float_layer(layer: QuantLayer | PreciseConv2d) -> FrozenLayer:
     """A layer as the float layer that it was, with the batch normalization that it folds.
 
     Args:
@@ -127,14 +141,16 @@ def float_layer(layer: QuantLayer) -> FrozenLayer:
             raise DynqError(f'{layer.name}: its padding ({how}) is not zeros in pixels, as in ONNX; {WAY_OUT}.')
         geometry = {key: getattr(layer, key) for key in ('stride', 'padding', 'dilation', 'groups')}
     weight, bias = layer.weight, layer.bias
-    if layer.folds:
+    precise = isinstance(layer, PreciseConv2d)
+    if not precise and layer.folds:
         gain, shift = affine_of(layer.norm[0])
         weight, bias = weight * gain.view(-1, 1, 1, 1), shift if bias is None else bias * gain + shift
     weight = weight.detach().float().cpu().numpy()
-    return FrozenLayer(layer.name, weight, None, FLOAT_BITS, _bias(layer, bias), None, **geometry)
+    bias = _bias(layer, bias)
+    return FrozenLayer(layer.name, weight, None, FLOAT_BITS, bias, None, **geometry, precise=precise)
 
 
-def _bias(layer: QuantLayer, bias: torch.Tensor | None) -> np.ndarray:
+def _bias(layer: nn.Module, bias: torch.Tensor | None) -> np.ndarray:
     return np.zeros(len(layer.weight), np.float32) if bias is None else bias.detach().float().cpu().numpy()
 
 

@@ -74,11 +74,14 @@ class KernelAssembler(Assembler):
     def add_layer(self, slot: Slot) -> None:
         """Write a layer in integers, or in floats where one of its operands is float."""
         layer = slot.layer
-        if not layer.integer:
+        fits = layer.name in self.resolutions and layer.weight.ndim == 4 and _keeps_size(layer)
+        if layer.precise and fits:
+            self._convolve_precisely(slot)
+        elif not layer.integer:
             self.add_portable(slot)
         elif layer.weight.ndim == 2:
             self._product(slot, *self.quantize(slot.source, layer), layer.weight.T, slot.output)
-        elif layer.name in self.resolutions and _keeps_size(layer):
+        elif fits:
             self._convolve(slot)
         else:
             self._convolve_slowly(slot)
@@ -114,6 +117,18 @@ class KernelAssembler(Assembler):
             result = self._product(slot, pixels, scale, zero, kernel.reshape(-1, outputs))
         writer.op('Transpose', result, output=slot.output, perm=_TO_CHANNELS_FIRST)
 
+    def _convolve_precisely(self, slot: Slot) -> None:
+        """A float convolution of stride 1 that keeps the size, as ``PreciseConv2d``: sums in float64."""
+        layer, op, constant = slot.layer, self.writer.op, self.writer.constant
+        outputs, channels, height, width = (weight := _dense(layer)).shape
+        rows = self._reshape(op('Transpose', slot.source, perm=_TO_CHANNELS_LAST), [-1, channels])
+        pixels = self._neighbours(op('Cast', rows, to=TensorProto.DOUBLE), layer, (height, width), channels)
+        matrix = constant(weight.transpose(2, 3, 1, 0).reshape(-1, outputs))
+        sums = op('MatMul', pixels, op('Cast', matrix, to=TensorProto.DOUBLE))
+        sums = op('Add', sums, op('Cast', constant(layer.bias), to=TensorProto.DOUBLE))
+        result = op('Cast', sums, to=TensorProto.FLOAT)
+        op('Transpose', result, output=slot.output, perm=_TO_CHANNELS_FIRST)
+
     def _joined(self, layer: FrozenLayer, width: int) -> int:
         """How many pixels side by side to compute as one: fewer, longer copies, for at most half more products."""
         resolution = self.resolutions[layer.name]
@@ -148,7 +163,8 @@ class KernelAssembler(Assembler):
         steps = [taps] if taps[0] * taps[1] <= _MANY_TAPS else [(1, taps[1]), (taps[0], 1)]
         for number, step in enumerate(steps):
             index = self._index.of(self.resolutions[layer.name], step, layer.dilation, joined)
-            border = writer.constant(np.full((1, channels), layer.grid.zero_point, np.uint8))
+            zero = np.float64(0) if layer.precise else np.uint8(layer.grid.zero_point)
+            border = writer.constant(np.full((1, channels), zero))
             rows = writer.op('Gather', writer.op('Concat', rows, border, axis=0), index, axis=0)
             channels *= step[0] * step[1]
             last = number == len(steps) - 1

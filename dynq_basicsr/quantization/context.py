@@ -51,6 +51,11 @@ class BitContext:
         if self.decision is not None:
             self.shallow = output
 
+    @property
+    def exact(self) -> bool:
+        """Whether sums are to be exact, so that no order of summation decides a rounding: without gradients."""
+        return self.quantizing and not torch.is_grad_enabled()
+
     @contextmanager
     def deciding(self, decision: Decision) -> Iterator[None]:
         """Let ``decision`` answer the layers within this block."""

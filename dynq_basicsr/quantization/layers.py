@@ -14,6 +14,7 @@ from dynq_basicsr.quantization.fake_quantize import (
     round_to_integers,
     weight_grid,
 )
+from dynq_basicsr.quantization.float64 import convolve_in_float64
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
 from dynq_basicsr.quantization.ranges import ActivationRange, RangeTable, StepTable, WeightRange
 
@@ -56,9 +57,7 @@ class QuantLayer:
     @property
     def exact(self) -> bool:
         """Whether it multiplies integers now."""
-        operands = self.options.weight, self.options.activation
-        integer = all(one.bits != FLOAT_BITS and one.grid == 'integer' for one in operands)
-        return integer and self.context.quantizing and not torch.is_grad_enabled()
+        return self.options.integer and self.context.exact
 
     @property
     def folds(self) -> bool:
@@ -128,6 +127,29 @@ class QuantLinear(QuantLayer, nn.Linear):
 
     def _by_channel(self, values: Tensor) -> Tensor:
         return values
+
+
+class PreciseConv2d(nn.Conv2d):
+    """A float convolution whose result is that of float64, rounded to float32, while sums are to be exact.
+
+    Ahead of quantized layers: what float32 sums in another order differs in the last place, which decides about one in
+    a million roundings, and at few bits one changed level changes what follows.
+
+    Attributes:
+        name: The layer's name in the backbone.
+        context: Shared with the quantized layers of the network.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C_out, H', W'); as ``nn.Conv2d`` where the device has no float64."""
+        if not self.context.exact or x.device.type == 'mps':
+            return super().forward(x)
+        return convolve_in_float64(self, x)
+
+
+def make_precise(layer: nn.Conv2d, name: str, context: BitContext) -> None:
+    """Turn a float convolution into its precise twin, in place."""
+    layer.__class__, layer.name, layer.context = PreciseConv2d, name, context
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):

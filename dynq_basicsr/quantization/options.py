@@ -119,6 +119,11 @@ class QuantizationOptions:
         return (self.weight.bits, self.activation.bits) != (FLOAT_BITS, FLOAT_BITS)
 
     @property
+    def integer(self) -> bool:
+        """Whether a layer multiplies whole numbers, each operand times its scale."""
+        return all(one.bits != FLOAT_BITS and one.grid == 'integer' for one in (self.weight, self.activation))
+
+    @property
     def ends(self) -> QuantizationOptions:
         """What head, upsampler and tail get in scope ``full``: 8 bits, and float where the body's part is float."""
 

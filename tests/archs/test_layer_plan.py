@@ -143,3 +143,24 @@ def test_the_log_tells_static_layers_and_ends(log_lines, quantized):
 def test_an_unknown_scope_is_named():
     with pytest.raises(DynqError, match=r"quantization\.scope: must be one of body, full, not 'all'"):
         QuantizedSR(EDSR, {**FULL, 'scope': 'all'})
+
+
+PRECISE = {
+    **dict.fromkeys(('EDSR', 'MSRResNet', 'RRDBNet'), ('conv_first',)), 'SRResNetBN': ('head',),
+    'RDN': ('SFENet1', 'SFENet2'), 'IDN': ('conv1', 'conv2', 'down1', 'down2', 'down3'),
+}  # fmt: skip
+
+
+def test_float_convolutions_ahead_are_precise_where_no_attention_runs_ahead(kind, quantized):
+    net, full = quantized(kind), quantized(kind, FULL)
+    assert net.plan.precise == PRECISE.get(kind, ()) and full.plan.precise == ()
+    assert tuple(layer.name for layer in net.precise_layers()) == net.plan.precise and not full.precise_layers()
+    assert all(layer.context is net.context for layer in net.precise_layers())
+
+
+def test_batch_norms_are_folded_but_for_what_the_policy_sees(quantized):
+    assert quantized('SRResNetBN').plan.norms['body.0.conv1'] == 'body.0.bn1'
+    assert 'body_conv' not in quantized('SRResNetBN').plan.norms
+    assert quantized('SRResNetBN', FULL).plan.norms['body_conv'] == 'body_bn'
+    weights_alone = quantized('SRResNetBN', {'weight': {'bits': 4}}).plan
+    assert weights_alone.norms == {} and weights_alone.precise == ()

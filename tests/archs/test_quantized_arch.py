@@ -335,3 +335,19 @@ def test_a_constructor_that_refuses_is_a_sentence(options):
     backbone = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, **options}
     with pytest.raises(DynqError, match='network_g.backbone: EDSR refuses its options'):
         QuantizedSR(backbone, W4A4)
+
+
+@pytest.mark.parametrize('scope', ['body', 'full'])
+@pytest.mark.parametrize('kind', ['EDSR', 'SRResNetBN', 'RDN', 'IDN', 'RRDBNet'])
+def test_no_order_of_summation_decides_a_rounding(kind, scope, calibrated):
+    net = calibrated(kind, quantization={'weight': {'bits': 4}, 'activation': {'bits': 3}, 'scope': scope})
+    x = torch.rand(3, 3, 20, 28, generator=torch.Generator().manual_seed(3))
+    seen = {layer.name: [] for layer in net.quant_layers()}
+    for layer in net.quant_layers():
+        layer.register_forward_pre_hook(lambda layer, inputs: seen[layer.name].append(inputs[0].contiguous()))
+    with torch.no_grad():
+        net(x)
+        net(x.contiguous(memory_format=torch.channels_last))
+        net(x[1:2])
+    for whole, channels_last, alone in seen.values():
+        assert torch.equal(channels_last, whole) and torch.equal(alone, whole[1:2])

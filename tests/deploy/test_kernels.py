@@ -1,5 +1,7 @@
 """Integer kernels of every geometry against sums of integers in PyTorch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,34 @@ def test_convolutions(kind, bits, grid):
     # QDQ's sums are float32, so its results are near
     for result, tolerance in [*((one, 1e-6) for one in found), (run(PortableAssembler, layer, x), 1e-5)]:
         np.testing.assert_allclose(result, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize('kind', CONVOLUTIONS)
+def test_precise_convolutions(kind):
+    """Float ones, summed in float64 where pixels can be laid side by side."""
+    outputs, inputs, kernel, geometry = CONVOLUTIONS[kind]
+    layer = layer_of(outputs, inputs, kernel, 8, GRIDS['few levels'], **geometry)
+    weight = np.random.default_rng(4).normal(0, 1, layer.weight.shape).astype(np.float32)
+    layer = replace(layer, weight=weight, weight_scale=None, weight_bits=32, grid=None, precise=True)
+    x = torch.randn(2, inputs, 11, 7, generator=torch.Generator().manual_seed(1))
+    weight, bias = torch.from_numpy(weight).double(), torch.from_numpy(layer.bias).double()
+    wanted = F.conv2d(x.double(), weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups).float()
+    if layer.stride == (1, 1) and wanted.shape[2:] == x.shape[2:] and kernel[0] % 2:
+        assert torch.equal(torch.from_numpy(run(KernelAssembler, layer, x, {'one': 1})), wanted)
+    for found in run(KernelAssembler, layer, x, {}), run(PortableAssembler, layer, x):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=0, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize('kind', ['3x3', '3x3 of few outputs, row by row', 'stride'])
+def test_scales_of_any_sign(kind):
+    """Batch normalization gives them."""
+    outputs, inputs, kernel, geometry = CONVOLUTIONS[kind]
+    layer = layer_of(outputs, inputs, kernel, 8, GRIDS['few levels'], **geometry)
+    layer = replace(layer, weight_scale=layer.weight_scale * np.resize(np.float32([1, -1, 0]), outputs))
+    x = torch.randn(2, inputs, 11, 7, generator=torch.Generator().manual_seed(1))
+    wanted = expected(layer, x).numpy()
+    for result in run(KernelAssembler, layer, x, {'one': 1}), run(PortableAssembler, layer, x):
+        np.testing.assert_allclose(result, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize('shape', [(3, 5, 6), (2, 6), (2, 3, 4, 6)])

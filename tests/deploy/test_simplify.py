@@ -8,7 +8,7 @@ pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
 from dynq_basicsr.deploy.base_graph import DOMAIN, resolutions, trace_network  # noqa: E402
 from dynq_basicsr.deploy.check import check_skeleton  # noqa: E402
-from dynq_basicsr.deploy.frozen import float_layer  # noqa: E402
+from dynq_basicsr.deploy.frozen import float_layers  # noqa: E402
 from dynq_basicsr.deploy.kernels import KernelAssembler  # noqa: E402
 from dynq_basicsr.deploy.simplify import shuffled_order, simplify  # noqa: E402
 
@@ -30,8 +30,7 @@ def test_batch_norms_and_shuffles(srresnet):
     readers = {name: node for node in base.nodes for name in node.input}
     shuffles = [node for node in base.nodes if node.op_type == 'DepthToSpace']
     assert len(shuffles) == 2 and all(readers[node.output[0]].domain == DOMAIN for node in shuffles)
-    layers = {layer.name: float_layer(layer) for layer in srresnet.quant_layers()}
-    check_skeleton(srresnet, KernelAssembler(base, resolutions(srresnet)).assemble(layers))
+    check_skeleton(srresnet, KernelAssembler(base, resolutions(srresnet)).assemble(float_layers(srresnet)))
 
 
 def test_a_batch_norm_that_is_not_folded_stays(calibrated):
@@ -39,8 +38,7 @@ def test_a_batch_norm_that_is_not_folded_stays(calibrated):
     base = simplify(trace_network(net))
     norms = [node.input[1] for node in base.nodes if node.op_type == 'BatchNormalization']
     assert norms == ['body.0.bn1.weight', 'body.0.bn2.weight']  # the exporter itself folds that of a float convolution
-    layers = {layer.name: float_layer(layer) for layer in net.quant_layers()}
-    check_skeleton(net, KernelAssembler(base, resolutions(net)).assemble(layers))
+    check_skeleton(net, KernelAssembler(base, resolutions(net)).assemble(float_layers(net)))
 
 
 def test_shuffled_order():

@@ -10,7 +10,7 @@ from torch import nn
 
 from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
-from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, fold, quantize_layer
+from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, fold, make_precise, quantize_layer
 from dynq_basicsr.quantization.options import QuantizationOptions
 
 LAYERS = {
@@ -270,3 +270,16 @@ def test_copies_fold_their_own():
     fold(layer, norm)
     other, other_norm = copy.deepcopy(nn.Sequential(layer, norm))
     assert other.norm == (other_norm,) and other_norm.layer == (other,) and other is not layer
+
+
+def test_a_precise_convolution_sums_in_float64_where_sums_are_to_be_exact():
+    torch.manual_seed(0)
+    layer, context, x = nn.Conv2d(3, 8, 9, padding=4), BitContext(), torch.randn(2, 3, 12, 10)
+    plain = copy.deepcopy(layer)
+    make_precise(layer, 'head', context)
+    assert layer.name == 'head' and torch.equal(layer(x), plain(x))  # a gradient is recorded
+    with torch.no_grad():
+        exact = copy.deepcopy(plain).double()(x.double()).float()
+        assert torch.equal(layer(x), exact) and not torch.equal(exact, plain(x))
+        with context.floating():
+            assert torch.equal(layer(x), plain(x))

@@ -13,7 +13,7 @@ from onnx import NodeProto, TensorProto
 from dynq_basicsr.deploy.assemble import Assembler, Slot
 from dynq_basicsr.deploy.frozen import FrozenLayer
 from dynq_basicsr.deploy.graph import CONTRIB, attribute, makers_of
-from dynq_basicsr.deploy.pixel_index import PixelIndex
+from dynq_basicsr.deploy.pixel_index import PixelIndex, margins
 from dynq_basicsr.deploy.simplify import Base
 
 _TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -44,6 +44,13 @@ class KernelAssembler(Assembler):
         """See ``Assembler``."""
         self._index = None
         return super().assemble(layers)
+
+    @property
+    def index(self) -> PixelIndex:
+        """Of the graph that is being written."""
+        if self._index is None:
+            self._index = PixelIndex(self.writer, self.base.model.graph.input[0].name)
+        return self._index
 
     def add_node(self, node: NodeProto) -> None:
         """Write a node; ``PRelu`` in parts, since ONNX Runtime's takes ten times as long."""
@@ -101,19 +108,19 @@ class KernelAssembler(Assembler):
         layer, writer = slot.layer, self.writer
         weight = _dense(layer)  # (C_out, C, kh, kw)
         outputs, channels, height, width = weight.shape
-        rows, scale, zero = self._rows(slot, channels)
+        pixels, scale, zero = self._pixels(slot, channels)
         kernel = weight.transpose(2, 3, 1, 0)  # kh, kw, C, C_out
         if height > 1 and height * outputs <= _FEW_COLUMNS:
             joined = self._joined(layer, width)
             kernel = join_pixels(kernel, joined)
             _, taps, inputs, columns = kernel.shape
-            pixels = self._neighbours(self._reshape(rows, [-1, inputs]), layer, (1, taps), inputs, joined)
+            pixels = self._neighbours(self._reshape(pixels, [0, 0, -1, inputs]), layer, (1, taps), inputs, joined)
             flat = kernel.transpose(1, 2, 0, 3).reshape(-1, height * columns)
             sums = writer.op('MatMulInteger', pixels, self._weight(flat, layer), zero)
             total = self._add_rows(sums, layer, height, columns, joined)
-            result = self._scaled(self._reshape(total, [0, 0, -1, outputs]), slot, (outputs,))
+            result = self._reshape(self._scaled(total, slot, (-1,), joined), [0, 0, -1, outputs])
         else:
-            pixels = self._neighbours(rows, layer, (height, width), channels)
+            pixels = self._neighbours(pixels, layer, (height, width), channels)
             result = self._product(slot, pixels, scale, zero, kernel.reshape(-1, outputs))
         writer.op('Transpose', result, output=slot.output, perm=_TO_CHANNELS_FIRST)
 
@@ -121,8 +128,8 @@ class KernelAssembler(Assembler):
         """A float convolution of stride 1 that keeps the size, as ``PreciseConv2d``: sums in float64."""
         layer, op, constant = slot.layer, self.writer.op, self.writer.constant
         outputs, channels, height, width = (weight := _dense(layer)).shape
-        rows = self._reshape(op('Transpose', slot.source, perm=_TO_CHANNELS_LAST), [-1, channels])
-        pixels = self._neighbours(op('Cast', rows, to=TensorProto.DOUBLE), layer, (height, width), channels)
+        pixels = op('Cast', op('Transpose', slot.source, perm=_TO_CHANNELS_LAST), to=TensorProto.DOUBLE)
+        pixels = self._neighbours(pixels, layer, (height, width), channels)
         matrix = constant(weight.transpose(2, 3, 1, 0).reshape(-1, outputs))
         sums = op('MatMul', pixels, op('Cast', matrix, to=TensorProto.DOUBLE))
         sums = op('Add', sums, op('Cast', constant(layer.bias), to=TensorProto.DOUBLE))
@@ -137,8 +144,8 @@ class KernelAssembler(Assembler):
         fits = (many for many in (4, 2) if resolution % many == 0 and many * _taps_of(width, many) <= 1.5 * width)
         return next(fits, 1)
 
-    def _rows(self, slot: Slot, channels: int) -> tuple[str, str, str]:
-        """The input as integers, one pixel a row, (N * H * W, C); scale and zero point.
+    def _pixels(self, slot: Slot, channels: int) -> tuple[str, str, str]:
+        """The input as integers, (N, H, W, C); scale and zero point.
 
         A pixel shuffle before it moves integers instead of floats: quantization does not care where a pixel is.
         """
@@ -147,38 +154,46 @@ class KernelAssembler(Assembler):
         integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer)
         pixels = self.writer.op('Transpose', integers, perm=_TO_CHANNELS_LAST)
         if shuffled:
+            block = attribute(shuffle, 'blocksize')
             shape, order = _DEPTH_TO_SPACE[attribute(shuffle, 'mode') or 'DCR']
-            pixels = self._reshape(pixels, [0, 0, 0, *shape(attribute(shuffle, 'blocksize'), channels)])
+            pixels = self._reshape(pixels, [0, 0, 0, *shape(block, channels)])
             pixels = self.writer.op('Transpose', pixels, perm=order)
-        return self._reshape(pixels, [-1, channels]), scale, zero
+            shape = self.index.shape_at(self.resolutions[slot.layer.name], channels)
+            pixels = self.writer.op('Reshape', pixels, shape)
+        return pixels, scale, zero
 
     def _neighbours(
-        self, rows: str, layer: FrozenLayer, taps: tuple[int, int], channels: int, joined: int = 1
+        self, pixels: str, layer: FrozenLayer, taps: tuple[int, int], channels: int, joined: int = 1
     ) -> str:
-        """Pixels under the kernel side by side, (N, H, W, taps * C); the zero point where it leaves the image."""
-        writer = self.writer
-        if self._index is None:
-            self._index = PixelIndex(writer, self.base.model.graph.input[0].name)
+        """Pixels (N, H, W, C) under the kernel side by side, (N, H, W, taps * C); zero beyond the image."""
         # a large kernel row by row: copies are few and long then
-        steps = [taps] if taps[0] * taps[1] <= _MANY_TAPS else [(1, taps[1]), (taps[0], 1)]
-        for number, step in enumerate(steps):
-            index = self._index.of(self.resolutions[layer.name], step, layer.dilation, joined)
+        for step in [taps] if taps[0] * taps[1] <= _MANY_TAPS else [(1, taps[1]), (taps[0], 1)]:
+            if step == (1, 1):
+                continue
             zero = np.float64(0) if layer.precise else np.uint8(layer.grid.zero_point)
-            border = writer.constant(np.full((1, channels), zero))
-            rows = writer.op('Gather', writer.op('Concat', rows, border, axis=0), index, axis=0)
+            pixels = self._around(pixels, layer, step, channels, zero)
+            pixels = self.writer.op('Gather', pixels, self._index_of(layer, step, joined), axis=0)
             channels *= step[0] * step[1]
-            last = number == len(steps) - 1
-            rows = self._reshape(rows, [0, 0, 0, channels] if last else [-1, channels])
-        return rows
+            pixels = self._reshape(pixels, [0, 0, 0, channels])
+        return pixels
+
+    def _around(
+        self, pixels: str, layer: FrozenLayer, taps: tuple[int, int], channels: int, border: np.generic
+    ) -> str:
+        """Pixels (N, H, W, C) with a border as wide as the kernel reaches, one a row."""
+        down, right = margins(taps, layer.dilation)
+        sides = self.writer.constant(np.array(2 * [0, down, right, 0]))
+        return self._reshape(self.writer.op('Pad', pixels, sides, self.writer.constant(border)), [-1, channels])
+
+    def _index_of(self, layer: FrozenLayer, taps: tuple[int, int], joined: int) -> str:
+        return self.index.of(self.resolutions[layer.name], taps, layer.dilation, joined)
 
     def _add_rows(self, sums: str, layer: FrozenLayer, height: int, outputs: int, joined: int) -> str:
         """Add what each row of the kernel gives, (N, H, W, kh * C_out) -> (N, H, W, C_out), in int32."""
         writer = self.writer
-        index = self._index.of(self.resolutions[layer.name], (height, 1), layer.dilation, joined)
-        index = writer.op('Mul', index, writer.constant(np.int32(height)))
+        index = writer.op('Mul', self._index_of(layer, (height, 1), joined), writer.constant(np.int32(height)))
         index = writer.op('Add', index, writer.constant(np.arange(height, dtype=np.int32)))
-        border = writer.constant(np.zeros((height, outputs), np.int32))
-        rows = writer.op('Concat', self._reshape(sums, [-1, outputs]), border, axis=0)
+        rows = self._around(sums, layer, (height, 1), outputs, np.int32(0))
         parts = writer.op('Gather', rows, index, axis=0)  # (N, H, W, kh, C_out)
         return writer.op('ReduceSum', parts, writer.constant(np.array([3])), keepdims=0)
 
@@ -191,11 +206,15 @@ class KernelAssembler(Assembler):
         inputs = source, self._weight(weight, layer), scale, weight_scale, zero, '', bias
         return self.writer.op('MatMulIntegerToFloat', *inputs, domain=CONTRIB, output=output)
 
-    def _scaled(self, sums: str, slot: Slot, shape: tuple[int, ...], output: str | None = None) -> str:
+    def _scaled(
+        self, sums: str, slot: Slot, shape: tuple[int, ...], joined: int = 1, output: str | None = None
+    ) -> str:
+        """Sums of integers, of one or several pixels one after the other, scaled, with the bias."""
         writer, layer = self.writer, slot.layer
-        factor = writer.constant((layer.grid.scale * layer.weight_scale).reshape(shape))
+        parts = layer.grid.scale * layer.weight_scale, layer.bias
+        factor, bias = (writer.constant(np.tile(part, joined).reshape(shape)) for part in parts)
         scaled = writer.op('Mul', writer.op('Cast', sums, to=TensorProto.FLOAT), factor)
-        return writer.op('Add', scaled, writer.constant(layer.bias.reshape(shape)), output=output)
+        return writer.op('Add', scaled, bias, output=output)
 
     def _convolve_slowly(self, slot: Slot) -> None:
         """A convolution of any geometry, by ``ConvInteger``, which is fast for unsigned weights only."""
@@ -206,7 +225,7 @@ class KernelAssembler(Assembler):
             'ConvInteger', integers, weight, zero, writer.constant(np.uint8(128)), strides=layer.stride,
             pads=layer.padding * 2, dilations=layer.dilation, group=layer.groups,
         )  # fmt: skip
-        self._scaled(sums, slot, (-1, 1, 1), slot.output)
+        self._scaled(sums, slot, (-1, 1, 1), output=slot.output)
 
     def _weight(self, weight: np.ndarray, layer: FrozenLayer) -> str:
         if layer.weight_bits > 4:

@@ -32,24 +32,34 @@ class PixelIndex:
             joined: How many pixels side by side count as one, a divisor of the resolution.
 
         Returns:
-            Name of the index (N, H, W, taps) of rows of a matrix (N * H * W + 1, C), whose last row is the border.
+            Name of the index (N, H, W, taps) of the pixels of a padded image, (N * (H + 2 v) * (W + 2 h), C), one a
+            row, where v and h are the ``margins``.
         """
         key = resolution, taps, dilation, joined
         if key not in self._known:
             self._known[key] = self._write(*key)
         return self._known[key]
 
+    def shape_at(self, resolution: int, channels: int) -> str:
+        """Name of the shape (N, H, W, channels), int64, of an image of so many times the resolution."""
+        op, constant = self.writer.op, self.writer.constant
+        sides = op('Gather', op('Cast', self._shape, to=TensorProto.INT64), constant(np.array([0, 2, 3])))
+        sides = op('Mul', sides, constant(np.array([1, resolution, resolution])))
+        return op('Concat', sides, constant(np.array([channels])), axis=0)
+
     def _write(self, resolution: int, taps: tuple[int, int], dilation: tuple[int, int], joined: int) -> str:
         op, constant = self.writer.op, self.writer.constant
         samples, height, width = self._sides_at(resolution, joined)
-        offsets = np.stack(np.meshgrid(*map(_around, taps, dilation), indexing='ij')).reshape(2, -1)
-        rows = op('Add', self._count(height, [1, 2]), constant(offsets[0]))  # (H, 1, taps)
-        columns = op('Add', self._count(width, [1]), constant(offsets[1]))  # (W, taps)
-        inside = op('And', self._inside(rows, height), self._inside(columns, width))
-        area = op('Mul', height, width)
-        first = op('Mul', self._count(samples, [1, 2, 3]), area)
-        index = op('Add', first, op('Add', op('Mul', rows, width), columns))
-        return op('Where', inside, index, op('Mul', samples, area))
+        tall, wide = (op('Add', side, constant(np.int32(2 * margin)))
+                      for side, margin in zip((height, width), margins(taps, dilation), strict=True))  # fmt: skip
+        steps = [np.arange(number) * spread for number, spread in zip(taps, dilation, strict=True)]
+        down, right = (one.flatten().astype(np.int32) for one in np.meshgrid(*steps, indexing='ij'))
+        under = op('Add', op('Mul', constant(down), wide), constant(right))  # (taps,), from the first of them
+        under = op('Add', op('Unsqueeze', self._count(width), constant(np.array([1]))), under)  # (W, taps)
+        first = op('Unsqueeze', op('Mul', self._count(samples), tall), constant(np.array([1])))
+        lines = op('Mul', op('Add', first, self._count(height)), wide)  # (N, H)
+        # one large sum, of whole lines and one number each: ONNX Runtime adds short spans slowly
+        return op('Add', op('Unsqueeze', lines, constant(np.array([2, 3]))), under)
 
     def _sides_at(self, resolution: int, joined: int) -> tuple[str, str, str]:
         """N, H and W as scalars."""
@@ -60,16 +70,12 @@ class PixelIndex:
             self._sides[key] = tuple(op('Gather', shape, constant(np.int64(axis))) for axis in (0, 2, 3))
         return self._sides[key]
 
-    def _count(self, stop: str, axes: list[int]) -> str:
-        """0, 1, ... below ``stop``, with further axes behind."""
-        op, constant = self.writer.op, self.writer.constant
-        numbers = op('Range', constant(np.int32(0)), stop, constant(np.int32(1)))
-        return op('Unsqueeze', numbers, constant(np.array(axes)))
-
-    def _inside(self, places: str, side: str) -> str:
-        op, constant = self.writer.op, self.writer.constant
-        return op('And', op('GreaterOrEqual', places, constant(np.int32(0))), op('Less', places, side))
+    def _count(self, stop: str) -> str:
+        """0, 1, ... below ``stop``."""
+        constant = self.writer.constant
+        return self.writer.op('Range', constant(np.int32(0)), stop, constant(np.int32(1)))
 
 
-def _around(taps: int, dilation: int) -> np.ndarray:
-    return ((np.arange(taps) - taps // 2) * dilation).astype(np.int32)
+def margins(taps: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """How many pixels a kernel reaches beyond the image, above as below and left as right."""
+    return taps[0] // 2 * dilation[0], taps[1] // 2 * dilation[1]

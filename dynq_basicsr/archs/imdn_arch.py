@@ -9,6 +9,17 @@ from torch import Tensor, nn
 _SLOPE = 0.05  # of the leaky ReLUs
 
 
+class Contrast(nn.Module):
+    """Standard deviation plus mean of each channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, 1, 1)."""
+        mean = x.mean(dim=(2, 3), keepdim=True)
+        variance = (x - mean).pow(2).mean(dim=(2, 3), keepdim=True)
+        flat = (variance == 0).to(x.dtype)  # where a root has no gradient
+        return (variance + flat).sqrt() * (1 - flat) + mean
+
+
 class ContrastAttention(nn.Module):
     """Contrast-aware channel attention: each channel is weighed by its standard deviation plus its mean.
 
@@ -19,6 +30,7 @@ class ContrastAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
+        self.contrast = Contrast()
         self.conv_du = nn.Sequential(
             nn.Conv2d(channels, channels // reduction, 1),
             nn.ReLU(inplace=True),
@@ -28,10 +40,7 @@ class ContrastAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        mean = x.mean(dim=(2, 3), keepdim=True)
-        variance = (x - mean).pow(2).mean(dim=(2, 3), keepdim=True)
-        flat = (variance == 0).to(x.dtype)  # where a root has no gradient
-        return x * self.conv_du((variance + flat).sqrt() * (1 - flat) + mean)
+        return x * self.conv_du(self.contrast(x))
 
 
 class DistillationModule(nn.Module):

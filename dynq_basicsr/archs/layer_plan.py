@@ -17,6 +17,7 @@ from dynq_basicsr.quantization.selection import (
     first_convolution,
     generic_layers,
     select_layers,
+    select_modules,
 )
 
 
@@ -31,7 +32,7 @@ class LayerPlan:
         static: Layers of the body at the base bits.
         ends: Head, upsampler and tail at ``QuantizationOptions.ends``; scope ``full`` only.
         features: Layers whose blocks the feature loss compares, the same in both scopes.
-        precise: Float convolutions ahead of quantized ones whose sums must be exact.
+        precise: Float modules ahead of quantized layers that compute in float64 while sums are to be exact.
         norms: Quantized layer -> the batch normalization behind it that it folds.
     """
 
@@ -92,7 +93,10 @@ def plan_layers(
     plan = LayerPlan(rule, head, **kept)
     if not options.integer:
         return plan
-    ahead = select_layers(net, profile.precise) if profile else ()
+    if profile:
+        ahead = select_modules(net, profile.precise)
+    else:
+        ahead = [head or first_convolution(net, in_channels, multiple)]
     # what a policy sees of the head is before its normalization
     names = [name for name in plan.quantized if name != head]
     return replace(

@@ -117,7 +117,7 @@ class QuantizedSR(nn.Module):
         return [module for module in self.backbone.modules() if isinstance(module, QuantLayer)]
 
     def precise_layers(self) -> list[PreciseConv2d]:
-        """The float convolutions whose sums are exact, in module order."""
+        """The float convolutions that compute in float64 while sums are to be exact, in module order."""
         return [module for module in self.backbone.modules() if isinstance(module, PreciseConv2d)]
 
     def forward(self, x: Tensor) -> Tensor:

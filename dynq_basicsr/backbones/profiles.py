@@ -20,8 +20,9 @@ class BackboneProfile:
         static: Layers of the body that keep the base bits, in both scopes.
         features: Layers of the blocks whose outputs the feature loss compares, or, where the class has no modules for
             its blocks, the last layers of these; empty: those of ``body``.
-        precise: Convolutions ahead of the body that, where they stay float, compute in float64 at evaluation, so that
-            only whole numbers and element by element decide a rounding; none where attention runs ahead, too.
+        precise: Modules ahead of quantized layers that, where they stay float, compute in float64 at evaluation: no
+            order of summation decides a rounding then. Patterns as of ``select_modules``; none where attention of
+            transformers, which would cost too much, runs ahead, too.
         multiple: Of what the sides of an image must be multiples, in pixels, from a function that looks options up.
     """
 
@@ -74,12 +75,14 @@ PROFILES: dict[str, BackboneProfile] = {
         ends=('fea_conv', 'upsampler.0'),
         full=(r're:IMDB\d+\.c5', 'c.0', 'LR_conv'),
         features=(r're:IMDB\d+\.c5',),
+        precise=('fea_conv', r're:IMDB\d+\.(c5|cca\.contrast|cca\.conv_du\.[023])'),
     ),
     # Channel attention stays float, as in CADyQ's and Granular-DQ's networks.
     'RCAN': BackboneProfile(
         body=(r're:body\.\d+\.residual_group\.\d+\.rcab\.[02]',),
         ends=(_ENDS,),
         full=(r're:body\.\d+\.conv', 'conv_after_body'),
+        precise=('conv_first', r're:body\.\d+\.conv', r're:.*\.attention\.[0134]'),
     ),
     # Below x4, RRDBNet begins with a pixel unshuffle.
     'RRDBNet': BackboneProfile(
@@ -109,5 +112,5 @@ PROFILES: dict[str, BackboneProfile] = {
         ends=(r're:conv_first|conv_before_upsample|upsample|conv_last',),
         full=(r're:layers\.\d+\.conv', 'conv_after_body'),
     ),
-    'SRVGGNetCompact': BackboneProfile(body=(r're:body\.\d+',)),
+    'SRVGGNetCompact': BackboneProfile(body=(r're:body\.\d+',), precise=('body.0',)),
 }

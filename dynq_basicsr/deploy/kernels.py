@@ -81,7 +81,9 @@ class KernelAssembler(Assembler):
     def add_layer(self, slot: Slot) -> None:
         """Write a layer in integers, or in floats where one of its operands is float."""
         layer = slot.layer
-        fits = layer.name in self.resolutions and layer.weight.ndim == 4 and _keeps_size(layer)
+        fits = layer.weight.ndim == 4 and _keeps_size(layer)
+        if fits and layer.weight[0, 0].size > 1:  # the pixels under the kernel must be looked up
+            fits = layer.name in self.resolutions
         if layer.precise and fits:
             self._convolve_precisely(slot)
         elif not layer.integer:

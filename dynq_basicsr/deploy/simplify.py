@@ -50,6 +50,10 @@ def _plain_nodes(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> li
     for node in model.graph.node:
         if node.op_type == 'Constant':
             constants[node.output[0]] = numpy_helper.to_array(attribute(node, 'value'))
+        elif node.op_type == 'GlobalAveragePool':  # which ONNX Runtime does not know of float64
+            axes = f'{node.output[0]}_axes'
+            constants[axes] = np.array([2, 3])
+            nodes.append(helper.make_node('ReduceMean', [node.input[0], axes], node.output, name=node.name))
         elif node.op_type == 'Identity' and node.input[0] in constants:
             constants[node.output[0]] = constants[node.input[0]]
         else:

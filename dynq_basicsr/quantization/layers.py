@@ -147,9 +147,19 @@ class PreciseConv2d(nn.Conv2d):
         return convolve_in_float64(self, x)
 
 
-def make_precise(layer: nn.Conv2d, name: str, context: BitContext) -> None:
-    """Turn a float convolution into its precise twin, in place."""
-    layer.__class__, layer.name, layer.context = PreciseConv2d, name, context
+def make_precise(module: nn.Module, name: str, context: BitContext) -> None:
+    """Let a float module compute in float64 while sums are to be exact, in place.
+
+    Args:
+        module: A convolution, or a module without parameters.
+        name: Its name in the backbone.
+        context: The context that says so.
+    """
+    if isinstance(module, nn.Conv2d):
+        module.__class__, module.name, module.context = PreciseConv2d, name, context
+    else:
+        module.register_forward_pre_hook(context.widen)
+        module.register_forward_hook(context.narrow)
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):

@@ -45,6 +45,11 @@ def select_layers(model: nn.Module, patterns: Iterable[str]) -> list[str]:
     return [name for name in modules if name in chosen]
 
 
+def select_modules(model: nn.Module, patterns: Iterable[str]) -> list[str]:
+    """Names of the modules that the patterns of ``select_layers`` match, whatever their kind, in module order."""
+    return [name for name, m in model.named_modules() if any(_matches(pattern, name, m) for pattern in patterns)]
+
+
 def _matches(pattern: str, name: str, module: nn.Module) -> bool:
     if pattern.startswith('re:'):
         try:

@@ -34,6 +34,8 @@ IDN = {'type': 'IDN', 'num_feat': 16, 'upscale': 2, 'luma': True}
 IMDN = {'type': 'IMDN', 'num_feat': 16, 'num_modules': 2, 'upscale': 2}
 SWINIR = {'type': 'SwinIR', **WINDOWS, 'upsampler': 'pixelshuffledirect'}
 HAT = {'type': 'HAT', **WINDOWS, 'compress_ratio': 2, 'squeeze_factor': 2}
+RCAN = {'type': 'RCAN', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_group': 2, 'num_block': 2,
+        'squeeze_factor': 4, 'upscale': 2}  # fmt: skip
 COMPACT = {'type': 'Spandrel'}
 ADABM, TWO = {'type': 'AdaBM'}, {'type': 'GranularDQ', 'granularity_bits': [4, 8], 'entropy_bits': None}
 # backbone, bits of weights and activations, further options of quantization, policy
@@ -47,7 +49,9 @@ CASES = {
     'SRResNet, all of it': (SRRESNET, 4, 4, {'scope': 'full', 'granularity': 'channel', 'rounding': 'learned'}, ADABM),
     'RDN, all of it': (RDN, 4, 4, {'scope': 'full'}, ADABM),
     'IDN': (IDN, 8, 8, {'quantizer': 'pams'}, TWO),
+    'IMDN': (IMDN, 4, 4, {}, None),
     'IMDN, all of it': (IMDN, 4, 4, {'scope': 'full'}, ADABM),
+    'RCAN': (RCAN, 4, 4, {}, None),
     'Compact, of spandrel': (COMPACT, 8, 8, {}, ADABM),
     'SwinIR': (SWINIR, 8, 8, {'quantizer': 'learned_range'}, TWO),
     'HAT, all of it': (HAT, 4, 4, {'scope': 'full'}, None),
@@ -55,7 +59,8 @@ CASES = {
 
 
 # What decides a rounding is summed exactly, in PyTorch as in the graph.
-EXACT = ('EDSR', 'MSRResNet of grey, all of it', 'SRResNet', 'SRResNet, all of it', 'RDN, all of it', 'IDN')
+EXACT = ('EDSR', 'MSRResNet of grey, all of it', 'SRResNet', 'SRResNet, all of it', 'RDN, all of it', 'IDN', 'IMDN',
+         'IMDN, all of it', 'RCAN', 'Compact, of spandrel')  # fmt: skip
 
 
 @dataclass

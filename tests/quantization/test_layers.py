@@ -283,3 +283,20 @@ def test_a_precise_convolution_sums_in_float64_where_sums_are_to_be_exact():
         assert torch.equal(layer(x), exact) and not torch.equal(exact, plain(x))
         with context.floating():
             assert torch.equal(layer(x), plain(x))
+
+
+class Sum(nn.Module):
+    def forward(self, x):
+        return x.sum(dim=(1, 2, 3), keepdim=True).sigmoid()
+
+
+def test_a_precise_module_computes_in_float64_where_sums_are_to_be_exact():
+    module, context, x = Sum(), BitContext(), torch.randn(2, 3, 40, 30, generator=torch.Generator().manual_seed(1)) / 9
+    make_precise(module, 'pool', context)
+    plain, exact = Sum()(x), Sum()(x.double()).float()
+    assert not torch.equal(plain, exact) and torch.equal(module(x), plain)  # a gradient is recorded
+    with torch.no_grad():
+        assert torch.equal(module(x), exact)
+        copied = copy.deepcopy(module)
+        with context.floating():
+            assert torch.equal(module(x), plain) and torch.equal(copied(x), exact)  # it has a context of its own

@@ -12,6 +12,7 @@ from dynq_basicsr.quantization.selection import (
     feature_taps,
     generic_layers,
     select_layers,
+    select_modules,
 )
 
 EDSR_BODY = ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
@@ -146,6 +147,12 @@ def test_generic_rule_leaves_no_trace(network, training):
 ])  # fmt: skip
 def test_feature_taps_are_the_blocks(names, taps):
     assert feature_taps(names) == taps
+
+
+def test_modules_of_any_kind(network):
+    edsr = network('EDSR')
+    assert select_modules(edsr, ['ReLU', 'conv_first']) == ['conv_first', 'body.0.relu', 'body.1.relu']
+    assert select_modules(edsr, ['re:nothing']) == []
 
 
 class WithNorms(nn.Module):

@@ -57,8 +57,13 @@ def open_session(
     return session
 
 
-def onnxruntime_session(content: bytes, threads: int = 0) -> InferenceSession:
+def onnxruntime_session(content: bytes, threads: int = 0, profile: str = '') -> InferenceSession:
     """ONNX Runtime's own session, for graphs of several inputs or outputs; see ``open_session``.
+
+    Args:
+        content: An ONNX file.
+        threads: Of the CPU; 0: as many as it has cores.
+        profile: How the path of a profile begins that the session writes when it ends; empty: none.
 
     Raises:
         DynqError: If it is not installed.
@@ -68,6 +73,7 @@ def onnxruntime_session(content: bytes, threads: int = 0) -> InferenceSession:
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    options.enable_profiling, options.profile_file_prefix = bool(profile), profile
     # Of several graphs, one runs at a time: they share one arena, and threads of the others do not spin meanwhile.
     # Memory patterns, one for each shape of a batch, would keep that many plans' memory.
     options.enable_mem_pattern = False

@@ -47,8 +47,10 @@ class QuantLayer:
         bits = self._bits(x)
         with torch._C.DisableTorchFunction():
             scale, low, high = (per_sample(value, x) for value in self.activation_range.integer_grid(bits))
-            integers, weight_scale, bias = self.integer_weight()
-            sums = self._multiply(round_to_integers(x, scale, low, high), integers, None)
+            integers = round_to_integers(x, scale, low, high)
+            weight, weight_scale, bias = self.integer_weight()
+        sums = self._multiply(integers, weight, None)
+        with torch._C.DisableTorchFunction():
             if sums.device.type != 'cpu':
                 sums.round_()  # what is no sum of products there: transforms, as Winograd's
             result = sums.mul_(scale * self._by_channel(weight_scale))

@@ -6,6 +6,9 @@ import torch.nn.functional as F
 
 from dynq_basicsr.models.polyphase import pays, polyphase_conv2d
 from dynq_basicsr.models.precision import Products
+from dynq_basicsr.quantization.context import BitContext
+from dynq_basicsr.quantization.layers import quantize_layer
+from dynq_basicsr.quantization.options import QuantizationOptions
 
 
 def operands(side, outputs=3, channels=5, size=(12, 14), seed=0):
@@ -61,8 +64,9 @@ def test_shapes_that_do_not_pay(x, weight):
     assert not pays(torch.zeros(x), torch.zeros(weight), 1, 2, 1)
 
 
-@pytest.mark.parametrize('dtype, tolerance', [(None, 1e-5), (torch.bfloat16, 0.02)])
-def test_products_take_it_where_it_pays(monkeypatch, dtype, tolerance):
+@pytest.fixture
+def calls(monkeypatch):
+    """The arguments with which ``Products`` takes it."""
     from dynq_basicsr.models import precision
 
     calls = []
@@ -72,9 +76,26 @@ def test_products_take_it_where_it_pays(monkeypatch, dtype, tolerance):
         return polyphase_conv2d(*args)
 
     monkeypatch.setattr(precision, 'polyphase_conv2d', watched)
+    return calls
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(None, 1e-5), (torch.bfloat16, 0.02)])
+def test_products_take_it_where_it_pays(calls, dtype, tolerance):
     x, weight, bias = (tensor.float() for tensor in operands(5, channels=16))
     with Products(dtype):
         found, other = F.conv2d(x, weight, bias, padding=2), F.conv2d(x, weight, bias, padding=1)
     assert len(calls) == 1 and other.shape == (2, 3, 10, 12)
     expected = F.conv2d(x, weight, bias, padding=2)
     assert found.dtype == torch.float32 and (found - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@torch.no_grad()
+def test_products_take_it_for_layers_that_multiply_integers(calls):
+    layer = torch.nn.Conv2d(16, 3, 9, padding=4)
+    options = QuantizationOptions.from_dict({'weight': {'bits': 8}, 'activation': {'bits': 8}})
+    quantize_layer(layer, 'tail', None, options, BitContext())
+    layer.weight_range.set(torch.tensor(0.02))
+    x = torch.rand(1, 16, 10, 12)
+    with Products():
+        found = layer(x)
+    assert len(calls) == 1 and torch.equal(found, layer(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -93,10 +93,7 @@ def plan_layers(
     plan = LayerPlan(rule, head, **kept)
     if not options.integer:
         return plan
-    if profile:
-        ahead = select_modules(net, profile.precise)
-    else:
-        ahead = [head or first_convolution(net, in_channels, multiple)]
+    ahead = _ahead(net, profile, lambda: head or first_convolution(net, in_channels, multiple))
     # what a policy sees of the head is before its normalization
     names = [name for name in plan.quantized if name != head]
     return replace(
@@ -104,6 +101,18 @@ def plan_layers(
         precise=tuple(name for name in ahead if name not in plan.quantized),
         norms=batch_norms_behind(net, names, in_channels, multiple),
     )
+
+
+def _ahead(net: nn.Module, profile: BackboneProfile | None, find_head: Callable[[], str]) -> list[str]:
+    """Modules ahead of quantized layers that can be precise, of a network without profile its head."""
+    if profile:
+        return select_modules(net, profile.precise)
+    try:
+        head = find_head()
+    except DynqError:
+        return []
+    layer = net.get_submodule(head)
+    return [head] if layer.padding_mode == 'zeros' and not isinstance(layer.padding, str) else []
 
 
 def _first_registered(net: nn.Module) -> str:

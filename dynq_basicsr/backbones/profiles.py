@@ -21,8 +21,8 @@ class BackboneProfile:
         features: Layers of the blocks whose outputs the feature loss compares, or, where the class has no modules for
             its blocks, the last layers of these; empty: those of ``body``.
         precise: Modules ahead of quantized layers that, where they stay float, compute in float64 at evaluation: no
-            order of summation decides a rounding then. Patterns as of ``select_modules``; none where attention of
-            transformers, which would cost too much, runs ahead, too.
+            order of summation decides a rounding then. Convolutions and modules without parameters, as patterns of
+            ``select_modules``; none where attention of transformers, which would cost too much, runs ahead, too.
         multiple: Of what the sides of an image must be multiples, in pixels, from a function that looks options up.
     """
 

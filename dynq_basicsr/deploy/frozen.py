@@ -69,6 +69,12 @@ class FrozenLayer:
         """Whether both operands are integers."""
         return self.grid is not None and self.weight_scale is not None
 
+    @property
+    def largest_sum(self) -> int:
+        """The largest magnitude that the sum of integers can have."""
+        operand = max(self.grid.zero_point, self.grid.top - self.grid.zero_point)
+        return operand * int(np.abs(self.weight.astype(np.int64)).reshape(len(self.weight), -1).sum(axis=1).max())
+
     def permuted(self, order: np.ndarray) -> FrozenLayer:
         """The layer with its output channels in another order, (C_out,) indices; not for groups."""
         scale = None if self.weight_scale is None else self.weight_scale[order]

@@ -151,8 +151,8 @@ class KernelAssembler(Assembler):
 
         A pixel shuffle before it moves integers instead of floats: quantization does not care where a pixel is.
         """
-        shuffle = self._makers.get(slot.source)
-        shuffled = shuffle is not None and shuffle.op_type == 'DepthToSpace'
+        shuffle, resolution = self._makers.get(slot.source), self.resolutions.get(slot.layer.name)
+        shuffled = shuffle is not None and shuffle.op_type == 'DepthToSpace' and resolution is not None
         integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer)
         pixels = self.writer.op('Transpose', integers, perm=_TO_CHANNELS_LAST)
         if shuffled:
@@ -160,8 +160,7 @@ class KernelAssembler(Assembler):
             shape, order = _DEPTH_TO_SPACE[attribute(shuffle, 'mode') or 'DCR']
             pixels = self._reshape(pixels, [0, 0, 0, *shape(block, channels)])
             pixels = self.writer.op('Transpose', pixels, perm=order)
-            shape = self.index.shape_at(self.resolutions[slot.layer.name], channels)
-            pixels = self.writer.op('Reshape', pixels, shape)
+            pixels = self.writer.op('Reshape', pixels, self.index.shape_at(resolution, channels))
         return pixels, scale, zero
 
     def _neighbours(

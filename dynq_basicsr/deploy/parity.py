@@ -3,11 +3,11 @@
     python -m dynq_basicsr.deploy.parity -opt options/test_quantized_x4.yml --set test_1 \\
         --checkpoint experiments/NAME/models/net_g_latest.pth --model model_dir/
 
-prints how many 8-bit values agree, and both PSNRs. Every layer by itself is exact (``export`` checks that), but sums of
-float layers, batch normalization and residuals are rounded in another order, and what lies on the border of two levels
-then falls to either side; at few bits that spreads from layer to layer. So the same is measured of PyTorch against
-itself with channels last, which sums in another order, too; and the first values in the network that fell to the other
-side are counted, with their distance from the border.
+prints how many 8-bit values agree, and both PSNRs. Every layer by itself is exact (``export`` checks that). Where float
+modules run ahead that compute in float32, as attention of transformers, the order of their sums decides to which side
+falls what lies on the border of two levels, and at few bits that spreads from layer to layer. So the same is measured
+of PyTorch against itself with channels last, which sums in another order, too; and the first values in the network that
+fell to the other side are counted, with their distance from the border.
 """
 
 from __future__ import annotations

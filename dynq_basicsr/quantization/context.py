@@ -56,14 +56,6 @@ class BitContext:
         """Whether sums are to be exact, so that no order of summation decides a rounding: without gradients."""
         return self.quantizing and not torch.is_grad_enabled()
 
-    def widen(self, module: nn.Module, inputs: tuple) -> tuple:
-        """Forward pre-hook: give a module its inputs in float64 while sums are to be exact."""
-        return tuple(x.double() if _has_float64(x) else x for x in inputs) if self.exact else inputs
-
-    def narrow(self, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        """Forward hook: round what such a module gives to float32."""
-        return output.float() if self.exact else output
-
     @contextmanager
     def deciding(self, decision: Decision) -> Iterator[None]:
         """Let ``decision`` answer the layers within this block."""
@@ -90,7 +82,3 @@ class BitContext:
             yield self.trace
         finally:
             self.trace = before
-
-
-def _has_float64(x: Tensor) -> bool:
-    return x.device.type != 'mps'

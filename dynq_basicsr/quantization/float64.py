@@ -9,6 +9,11 @@ from torch import Tensor, nn
 _MANY_CHANNELS, _FEW_TAPS = 16, 25
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether a device computes in float64 at all."""
+    return device.type not in ('mps', 'xpu')
+
+
 def convolve_in_float64(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A convolution of (N, C, H, W), summed in float64 and rounded to the dtype of x.
 
@@ -16,11 +21,12 @@ def convolve_in_float64(layer: nn.Conv2d, x: Tensor) -> Tensor:
         layer: Gives weight, bias and geometry.
         x: The input.
     """
-    weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
-    taps = weight[0, 0].numel()
-    if taps <= _FEW_TAPS and layer.in_channels >= _MANY_CHANNELS and _is_plain(layer):
-        return _by_taps(x, weight, bias)
-    return layer._conv_forward(x.double(), weight, bias).to(x.dtype)
+    with torch._C.DisableTorchFunction():  # not what ``Products`` makes of convolutions
+        weight, bias = layer.weight.double(), None if layer.bias is None else layer.bias.double()
+        taps = weight[0, 0].numel()
+        if taps <= _FEW_TAPS and layer.in_channels >= _MANY_CHANNELS and _is_plain(layer):
+            return _by_taps(x, weight, bias)
+        return layer._conv_forward(x.double(), weight, bias).to(x.dtype)
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -51,4 +57,5 @@ def _by_taps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
                 shift = row * line + column
                 sums = torch.addmm(sums, pixels[shift : shift + count], taps[row, column], out=every[:count])
         result[sample] = every.view(-1, line, outputs)[:height, :width]
-    return result.permute(0, 3, 1, 2)
+    result = result.permute(0, 3, 1, 2)
+    return result if x.is_contiguous(memory_format=torch.channels_last) else result.contiguous()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +16,31 @@ from dynq_basicsr.quantization.fake_quantize import (
     round_to_integers,
     weight_grid,
 )
-from dynq_basicsr.quantization.float64 import convolve_in_float64
+from dynq_basicsr.quantization.float64 import convolve_in_float64, has_float64
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
 from dynq_basicsr.quantization.ranges import ActivationRange, RangeTable, StepTable, WeightRange
+
+
+def _sums_products(device: torch.device) -> bool:
+    """Whether convolutions are known to add products, instead of transforming their operands as Winograd's do."""
+    return device.type == 'cpu' and platform.machine().lower() in ('x86_64', 'amd64')
+
+
+def _casts(device: torch.device) -> bool:
+    try:
+        return torch.is_autocast_enabled(device.type)
+    except TypeError:  # before PyTorch 2.4
+        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
 
 
 class QuantLayer:
     """What quantized convolutions and linear layers have in common; mixed into the float class.
 
     Where no gradient is recorded, a layer whose operands are both integers times a scale multiplies the integers
-    themselves and scales the sum. Float32 holds such sums exactly (below 2^24), whatever the order of summation: memory
-    format, batch, threads and device then change no level, and integer kernels give the same numbers.
+    themselves and scales the sum. Float32 holds such sums exactly, whatever the order of summation: memory format,
+    batch, threads and device then change no level, and integer kernels give the same numbers. (Below 2^24, that is:
+    8-bit operands could exceed it if nearly all of them were large at once, and such a sum is rounded as any other.)
+    Networks in half precision and autocast multiply fake-quantized operands.
 
     Attributes:
         name: The layer's name in the backbone.
@@ -51,15 +67,17 @@ class QuantLayer:
             weight, weight_scale, bias = self.integer_weight()
         sums = self._multiply(integers, weight, None)
         with torch._C.DisableTorchFunction():
-            if sums.device.type != 'cpu':
-                sums.round_()  # what is no sum of products there: transforms, as Winograd's
+            if not _sums_products(sums.device):
+                sums.round_()
             result = sums.mul_(scale * self._by_channel(weight_scale))
             return result if bias is None else result.add_(self._by_channel(bias))
 
     @property
     def exact(self) -> bool:
         """Whether it multiplies integers now."""
-        return self.options.integer and self.context.exact
+        if not (self.options.integer and self.context.exact):
+            return False
+        return self.weight.dtype.itemsize >= 4 and not _casts(self.weight.device)
 
     @property
     def folds(self) -> bool:
@@ -131,37 +149,48 @@ class QuantLinear(QuantLayer, nn.Linear):
         return values
 
 
-class PreciseConv2d(nn.Conv2d):
-    """A float convolution whose result is that of float64, rounded to float32, while sums are to be exact.
+class Precise:
+    """What float modules ahead of quantized layers have in common; mixed into the class of a module without parameters.
 
-    Ahead of quantized layers: what float32 sums in another order differs in the last place, which decides about one in
-    a million roundings, and at few bits one changed level changes what follows.
+    While sums are to be exact, it computes in float64 and rounds to float32. What float32 sums in another order differs
+    in the last place, which decides about one in a million roundings, and at few bits one changed level changes much.
 
     Attributes:
-        name: The layer's name in the backbone.
+        name: The module's name in the backbone.
         context: Shared with the quantized layers of the network.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C_out, H', W'); as ``nn.Conv2d`` where the device has no float64."""
-        if not self.context.exact or x.device.type == 'mps':
+        """As the plain module's; anything but float32, and devices without float64, as they are."""
+        if not self.context.exact or x.dtype != torch.float32 or not has_float64(x.device):
             return super().forward(x)
+        return self._in_float64(x)
+
+    def _in_float64(self, x: Tensor) -> Tensor:
+        return super().forward(x.double()).float()
+
+
+class PreciseConv2d(Precise, nn.Conv2d):
+    """A convolution whose sums are of float64."""
+
+    def _in_float64(self, x: Tensor) -> Tensor:
         return convolve_in_float64(self, x)
 
 
+@cache
+def _precise(kind: type[nn.Module]) -> type[nn.Module]:
+    return PreciseConv2d if kind is nn.Conv2d else type(f'Precise{kind.__name__}', (Precise, kind), {})
+
+
 def make_precise(module: nn.Module, name: str, context: BitContext) -> None:
-    """Let a float module compute in float64 while sums are to be exact, in place.
+    """Turn a float module into its ``Precise`` twin, in place.
 
     Args:
-        module: A convolution, or a module without parameters.
+        module: An ``nn.Conv2d``, or any module without parameters.
         name: Its name in the backbone.
-        context: The context that says so.
+        context: The context that says when sums are to be exact.
     """
-    if isinstance(module, nn.Conv2d):
-        module.__class__, module.name, module.context = PreciseConv2d, name, context
-    else:
-        module.register_forward_pre_hook(context.widen)
-        module.register_forward_hook(context.narrow)
+    module.__class__, module.name, module.context = _precise(type(module)), name, context
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dynq_basicsr.errors import DynqError, nearest
 from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES
@@ -142,12 +145,24 @@ def _sides_of_convolutions(model: nn.Module, in_channels: int, size: int) -> dic
     return sides
 
 
+class _Reads(TorchDispatchMode):
+    """Counts how many operators read each tensor, whoever calls them, with a gradient or without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None):
+        """Count and go on."""
+        self.counts.update(id(one) for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
 def batch_norms_behind(
     model: nn.Module, names: Iterable[str], in_channels: int, multiple: int = 1
-) -> dict[str, nn.BatchNorm2d]:
-    """Which layers have a batch normalization as the only reader of their result.
-
-    Found in what autograd records of a forward, which knows every reader, whether it is a module or not.
+) -> dict[str, str]:
+    """Which convolutions have a batch normalization as the only reader of their result; each of the two runs once.
 
     Args:
         model: The network; run once on zeros if it has any batch normalization.
@@ -156,40 +171,33 @@ def batch_norms_behind(
         multiple: Of what the sides of an image must be multiples, in pixels.
 
     Returns:
-        Name of the layer -> that of its batch normalization, which has running statistics.
+        Name of the convolution -> that of its batch normalization, which has running statistics.
     """
-    norms = [name for name, m in model.named_modules() if type(m) is nn.BatchNorm2d and m.running_var is not None]
+    modules = dict(model.named_modules())
+    norms = [name for name, m in modules.items() if type(m) is nn.BatchNorm2d and m.running_var is not None]
+    names = [name for name in names if isinstance(modules[name], nn.Conv2d)]
     if not norms:
         return {}
-    makers: dict[object, str] = {}
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    reads = _Reads()
 
     def note(name: str, inputs: tuple, output: Tensor) -> None:
-        makers[output.grad_fn] = name
+        seen[name].append((inputs[0], output))  # kept, so that no later tensor gets its id
+        reads.counts[id(output)] = 0  # an earlier one may have had it
 
-    with torch.enable_grad():
-        result = _probe(model, [*names, *norms], note, in_channels, _probe_size(multiple))
-    readers = _readers(result.grad_fn)
-    taken = {node: found[0] for node, found in readers.items() if node in makers and len(found) == 1}
-    return {makers[node]: makers[reader] for node, reader in taken.items() if makers.get(reader) in norms}
-
-
-def _readers(node: object) -> dict[object, list]:
-    """Of each node of an autograd graph, those that read its result."""
-    readers, waiting = {node: []}, [node]
-    while waiting:
-        reader = waiting.pop()
-        for source, _ in reader.next_functions:
-            if source is None:
-                continue
-            if source not in readers:
-                waiting.append(source)
-            readers.setdefault(source, []).append(reader)
-    return readers
+    with reads:
+        _probe(model, [*names, *norms], note, in_channels, _probe_size(multiple))
+    once = {name: found[0] for name, found in seen.items() if len(found) == 1}
+    readers = {id(once[name][0]): name for name in norms if name in once}
+    results = {name: id(once[name][1]) for name in names if name in once}
+    return {
+        name: readers[result] for name, result in results.items() if result in readers and reads.counts[result] == 1
+    }
 
 
 def _probe(
     model: nn.Module, names: Iterable[str], note: Callable[[str, tuple, Tensor], None], in_channels: int, size: int
-) -> Tensor:
+) -> None:
     """Run a square of zeros through a network in eval mode; tell of each named module's inputs and output."""
     modules = dict(model.named_modules())
     hooks = [
@@ -197,9 +205,8 @@ def _probe(
         for name in names
     ]
     training = model.training
-    image = next(model.parameters()).new_zeros(1, in_channels, size, size)
     try:
-        return model.eval()(image.requires_grad_(torch.is_grad_enabled()))
+        model.eval()(next(model.parameters()).new_zeros(1, in_channels, size, size))
     finally:
         model.train(training)
         for hook in hooks:

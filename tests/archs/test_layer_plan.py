@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from dynq_basicsr.archs.layer_plan import _ahead
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.quantization.layers import QuantLayer
-from dynq_basicsr.quantization.selection import feature_taps
+from dynq_basicsr.quantization.selection import feature_taps, first_convolution
 
+W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
 FULL = {'weight': {'bits': 4}, 'activation': {'bits': 4}, 'scope': 'full'}
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
 RIDNET = {'type': 'RIDNet', 'in_channels': 3, 'mid_channels': 16, 'out_channels': 3, 'num_block': 1}
@@ -166,3 +168,24 @@ def test_batch_norms_are_folded_but_for_what_the_policy_sees(quantized):
     assert quantized('SRResNetBN', FULL).plan.norms['body_conv'] == 'body_bn'
     weights_alone = quantized('SRResNetBN', {'weight': {'bits': 4}}).plan
     assert weights_alone.norms == {} and weights_alone.precise == ()
+
+
+def test_attention_of_channels_is_precise_in_both_scopes(quantized):
+    for section in (W4A4, FULL):
+        plan = quantized('RCAN', section).plan
+        for part in range(5):
+            name = f'body.0.residual_group.0.rcab.3.attention.{part}'
+            assert (name in plan.precise) == (part != 2)  # a ReLU rounds nothing
+
+
+@pytest.mark.parametrize('options, precise', [
+    ({'padding': 1}, ['0']), ({'padding': 'same'}, []), ({'padding': 1, 'padding_mode': 'reflect'}, []),
+])  # fmt: skip
+def test_without_a_profile_the_head_is_precise_where_a_graph_can_be(options, precise):
+    net = nn.Sequential(nn.Conv2d(3, 3, 3, **options), nn.Conv2d(3, 3, 3))
+    assert _ahead(net, None, lambda: first_convolution(net, 3)) == precise
+
+
+def test_without_a_convolution_nothing_is_precise():
+    net = nn.Sequential(nn.Linear(64, 64))
+    assert _ahead(net, None, lambda: first_convolution(net, 3)) == []

@@ -64,6 +64,22 @@ def test_a_wrong_layer_is_named(edsr, layers, what):
         check_layers(edsr, BITS, layers | {NAME: WRONG[what](layers[NAME])}, resolutions(edsr))
 
 
+def test_sums_that_float32_does_not_hold_are_near(calibrated):
+    net = calibrated(EDSR | {'num_feat': 144}, {'weight': {'bits': 8}, 'activation': {'bits': 8}})
+    layer = dict(net.backbone.named_modules())[NAME]
+    with torch.no_grad():
+        layer.weight.fill_(1)
+        layer.weight[0, ::2] = 0.9
+        layer.weight_range.set(torch.tensor(1.0))
+        net.backbone.conv_first.bias.fill_(50)  # every input far above its range
+    layers = freeze_layers(net, (8.0, 8.0))
+    assert layers[NAME].largest_sum > 2**24
+    check_layers(net, (8.0, 8.0), layers, resolutions(net))
+    wrong = {NAME: replace(layers[NAME], weight=layers[NAME].weight - 1)}
+    with pytest.raises(DynqError, match=NAME):
+        check_layers(net, (8.0, 8.0), layers | wrong, resolutions(net))
+
+
 @pytest.mark.parametrize('what', WRONG)
 def test_a_wrong_layer_parts_the_networks(edsr, base, layers, what):
     image = trial_images(edsr)[1]

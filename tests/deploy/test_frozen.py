@@ -88,3 +88,16 @@ def test_whose_bits():
     assert bits_of(layer, [7.0, 3.0]) == 7
     layer.index = None
     assert bits_of(layer, [7.0, 3.0]) == 4
+
+
+def test_the_largest_sum():
+    layer = torch.nn.Conv2d(64, 2, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.fill_(0.1)
+        layer.weight[1] = -0.05
+    layer = layer_of({'bits': 8}, {'bits': 8}, layer)
+    layer.weight_range.set(torch.tensor(0.1))
+    layer.activation_range.set(0, 1)
+    assert freeze_layer(layer, 8).largest_sum == 64 * 9 * 127 * 255
+    layer.activation_range.set(-0.8, 0.2)
+    assert freeze_layer(layer, 8).largest_sum == 64 * 9 * 127 * 204

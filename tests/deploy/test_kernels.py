@@ -166,3 +166,24 @@ def test_integers_of_a_prelu(slope, grid, each):
     wanted = expected(layer, torch.where(x > 0, x, x * slopes)).numpy()
     found = open_session(made.SerializeToString(), 'one')(x.numpy())
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize('resolutions', [{'one': 2}, {}])
+@pytest.mark.parametrize('mode', ['DCR', 'CRD'])
+@pytest.mark.parametrize('kind', ['3x3', '1x1'])
+def test_behind_a_pixel_shuffle(kind, mode, resolutions):
+    """Integers are moved, where the size is known, instead of floats."""
+    outputs, inputs, kernel, geometry = CONVOLUTIONS[kind]
+    layer = layer_of(outputs, inputs, kernel, 8, GRIDS['few levels'], **geometry)
+    x = torch.randn(2, 4 * inputs, 5, 7, generator=torch.Generator().manual_seed(1))
+    nodes = [helper.make_node('DepthToSpace', ['image'], ['shuffled'], blocksize=2, mode=mode),
+             helper.make_node(LAYER, ['shuffled'], ['result'], domain=DOMAIN, name='one')]  # fmt: skip
+    nodes[1].attribute.append(helper.make_attribute('name', 'one'))
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in ('image', 'result')]
+    model = helper.make_model(helper.make_graph(nodes, 'one', values[:1], values[1:]))
+    made = KernelAssembler(Base(model, nodes, {}), resolutions).assemble({'one': layer})
+    assert ('DepthToSpace' in [node.op_type for node in made.graph.node]) == (not resolutions)
+    shuffled = x if mode == 'CRD' else x.view(2, 4, inputs, 5, 7).transpose(1, 2).reshape(x.shape)
+    wanted = expected(layer, F.pixel_shuffle(shuffled, 2)).numpy()
+    found = open_session(made.SerializeToString(), 'one')(x.numpy())
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())

@@ -34,5 +34,5 @@ def test_it_is_the_rounded_convolution(kind, layout, monkeypatch):
     assert result.dtype == torch.float32 and bool(taken) == kind.startswith('by taps')
     exact = LAYERS[kind]().double()
     exact.load_state_dict(layer.state_dict())
-    assert torch.equal(result, exact(x.double()).float())
+    assert torch.equal(result, exact(x.double()).float()) and result.is_contiguous(memory_format=layout)
     assert not torch.equal(result, layer(x))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dynq_basicsr.models.precision import Products
 from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.fake_quantize import fake_quantize_activation, fake_quantize_weight
 from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, fold, make_precise, quantize_layer
@@ -298,5 +299,32 @@ def test_a_precise_module_computes_in_float64_where_sums_are_to_be_exact():
     with torch.no_grad():
         assert torch.equal(module(x), exact)
         copied = copy.deepcopy(module)
+        for other in x.double(), x.half():
+            assert torch.equal(module(other), Sum()(other)) and module(other).dtype == other.dtype
         with context.floating():
             assert torch.equal(module(x), plain) and torch.equal(copied(x), exact)  # it has a context of its own
+
+
+def test_products_leave_a_precise_convolution_alone():
+    torch.manual_seed(0)
+    layer, x = nn.Conv2d(3, 8, 3), torch.randn(1, 3, 9, 8)
+    make_precise(layer, 'head', BitContext())
+    with torch.no_grad():
+        expected = layer(x)
+        with Products(torch.bfloat16):
+            assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize('half', [torch.float16, torch.bfloat16])
+def test_half_precision_multiplies_fake_quantized_operands(half):
+    """Sums of integers would leave the range of float16."""
+    layer, norm, context, x = build_with_norm(weight={'bits': 8}, activation={'bits': 8})
+    fold(layer, norm)
+    with context.deciding(lambda index, given: 8.0), torch.no_grad():
+        expected = norm(layer(x))
+        with torch.autocast('cpu', half):
+            assert not layer.exact and not layer.folds
+            torch.testing.assert_close(norm(layer(x)).float(), expected, rtol=0.1, atol=0.1)
+        layer.to(half), norm.to(half)
+        assert not layer.exact and not layer.folds
+        torch.testing.assert_close(norm(layer(x.to(half))).float(), expected, rtol=0.1, atol=0.1)

@@ -156,13 +156,14 @@ def test_modules_of_any_kind(network):
 
 
 class WithNorms(nn.Module):
-    """Convolutions in front of batch norms, and what is not quite that."""
+    """Layers in front of batch norms, and what is not quite that."""
 
     def __init__(self):
         super().__init__()
-        for name in 'abcde':
+        for name in 'abcdefgh':
             self.add_module(name, nn.Conv2d(3, 3, 3, padding=1))
             self.add_module(f'{name}_norm', nn.BatchNorm2d(3, track_running_stats=name != 'e'))
+        self.linear, self.linear_norm = nn.Linear(64, 64), nn.BatchNorm2d(3)
 
     def forward(self, x):
         x = self.a_norm(self.a(x))
@@ -170,12 +171,19 @@ class WithNorms(nn.Module):
         x = self.b_norm(read_twice) + read_twice
         x = self.c_norm(self.c(x).relu())
         x = checkpoint(lambda x: self.d_norm(self.d(x)), x, use_reentrant=False)
-        return self.e_norm(self.e(x))
+        x = self.e_norm(self.e(x))
+        x = self.f_norm(self.f(x)) + self.f(x)  # a convolution that runs twice
+        x = self.g_norm(self.g(x)) + self.g_norm(x)  # a norm that does
+        gated = self.h(x)
+        x = self.h_norm(gated) * (gated > 0)  # a reader that autograd does not know
+        return self.linear_norm(self.linear(x)).detach(), x
 
 
-def test_batch_norms_that_alone_read_a_result():
-    model = WithNorms().train().requires_grad_(False)
-    assert batch_norms_behind(model, 'abcde', 3) == {'a': 'a_norm', 'd': 'd_norm'}
+@pytest.mark.parametrize('gradient', [True, False])
+def test_batch_norms_that_alone_read_a_result(gradient):
+    model = WithNorms().train().requires_grad_(gradient)
+    names = [*'abcdefgh', 'linear']
+    assert batch_norms_behind(model, names, 3) == {'a': 'a_norm', 'd': 'd_norm'}
     assert batch_norms_behind(model, 'bd', 3) == {'d': 'd_norm'}
     assert model.training and not any(module._forward_hooks for module in model.modules())
     assert (model.a_norm.running_var == 1).all() and model.a_norm.num_batches_tracked == 0
@@ -185,3 +193,24 @@ def test_networks_without_batch_norms_are_not_run(network, monkeypatch):
     model = network('EDSR')
     monkeypatch.setattr(model, 'forward', None)
     assert batch_norms_behind(model, ['conv_first'], 3) == {}
+
+
+class AfterOthers(nn.Module):
+    """Convolutions whose results lie where tensors that were read have lain."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(8))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(3) for _ in range(8))
+
+    def forward(self, x):
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            for _ in range(6):
+                x = x + 1
+            x = norm(conv(x))
+        return x
+
+
+def test_reads_of_tensors_that_are_gone_do_not_count():
+    names = [f'convs.{index}' for index in range(8)]
+    assert list(batch_norms_behind(AfterOthers(), names, 3)) == names

@@ -11,7 +11,7 @@ from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.layers import PreciseConv2d, QuantLayer, affine_of
+from dynq_basicsr.quantization.layers import PreciseConv2d, QuantLayer, with_norm
 from dynq_basicsr.quantization.options import FLOAT_BITS
 
 WAY_OUT = 'it runs in PyTorch only'
@@ -149,8 +149,7 @@ def float_layer(layer: QuantLayer | PreciseConv2d) -> FrozenLayer:
     weight, bias = layer.weight, layer.bias
     precise = isinstance(layer, PreciseConv2d)
     if not precise and layer.folds:
-        gain, shift = affine_of(layer.norm[0])
-        weight, bias = weight * gain.view(-1, 1, 1, 1), shift if bias is None else bias * gain + shift
+        weight, bias = with_norm(layer.norm[0], weight, bias)
     weight = weight.detach().float().cpu().numpy()
     bias = _bias(layer, bias)
     return FrozenLayer(layer.name, weight, None, FLOAT_BITS, bias, None, **geometry, precise=precise)

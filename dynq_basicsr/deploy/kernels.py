@@ -13,7 +13,8 @@ from onnx import NodeProto, TensorProto
 from dynq_basicsr.deploy.assemble import Assembler, Slot
 from dynq_basicsr.deploy.frozen import FrozenLayer
 from dynq_basicsr.deploy.graph import CONTRIB, attribute, makers_of
-from dynq_basicsr.deploy.pixel_index import PixelIndex, margins
+from dynq_basicsr.deploy.kernel_weights import dense, join_pixels, keeps_size, taps_of
+from dynq_basicsr.deploy.pixel_index import PixelIndex
 from dynq_basicsr.deploy.simplify import Base
 
 _TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -81,7 +82,7 @@ class KernelAssembler(Assembler):
     def add_layer(self, slot: Slot) -> None:
         """Write a layer in integers, or in floats where one of its operands is float."""
         layer = slot.layer
-        fits = layer.weight.ndim == 4 and _keeps_size(layer)
+        fits = layer.weight.ndim == 4 and keeps_size(layer)
         if fits and layer.weight[0, 0].size > 1:  # the pixels under the kernel must be looked up
             fits = layer.name in self.resolutions
         if layer.precise and fits:
@@ -108,7 +109,7 @@ class KernelAssembler(Assembler):
     def _convolve(self, slot: Slot) -> None:
         """A convolution of stride 1 that keeps the size of what it reads."""
         layer, writer = slot.layer, self.writer
-        weight = _dense(layer)  # (C_out, C, kh, kw)
+        weight = dense(layer)  # (C_out, C, kh, kw)
         outputs, channels, height, width = weight.shape
         pixels, scale, zero = self._pixels(slot, channels)
         kernel = weight.transpose(2, 3, 1, 0)  # kh, kw, C, C_out
@@ -129,7 +130,7 @@ class KernelAssembler(Assembler):
     def _convolve_precisely(self, slot: Slot) -> None:
         """A float convolution of stride 1 that keeps the size, as ``PreciseConv2d``: sums in float64."""
         layer, op, constant = slot.layer, self.writer.op, self.writer.constant
-        outputs, channels, height, width = (weight := _dense(layer)).shape
+        outputs, channels, height, width = (weight := dense(layer)).shape
         pixels = op('Cast', op('Transpose', slot.source, perm=_TO_CHANNELS_LAST), to=TensorProto.DOUBLE)
         pixels = self._neighbours(pixels, layer, (height, width), channels)
         matrix = constant(weight.transpose(2, 3, 1, 0).reshape(-1, outputs))
@@ -143,7 +144,7 @@ class KernelAssembler(Assembler):
         resolution = self.resolutions[layer.name]
         if layer.dilation[1] > 1:
             return 1
-        fits = (many for many in (4, 2) if resolution % many == 0 and many * _taps_of(width, many) <= 1.5 * width)
+        fits = (many for many in (4, 2) if resolution % many == 0 and many * taps_of(width, many) <= 1.5 * width)
         return next(fits, 1)
 
     def _pixels(self, slot: Slot, channels: int) -> tuple[str, str, str]:
@@ -156,9 +157,8 @@ class KernelAssembler(Assembler):
         integers, scale, zero = self.quantize(shuffle.input[0] if shuffled else slot.source, slot.layer)
         pixels = self.writer.op('Transpose', integers, perm=_TO_CHANNELS_LAST)
         if shuffled:
-            block = attribute(shuffle, 'blocksize')
             shape, order = _DEPTH_TO_SPACE[attribute(shuffle, 'mode') or 'DCR']
-            pixels = self._reshape(pixels, [0, 0, 0, *shape(block, channels)])
+            pixels = self._reshape(pixels, [0, 0, 0, *shape(attribute(shuffle, 'blocksize'), channels)])
             pixels = self.writer.op('Transpose', pixels, perm=order)
             pixels = self.writer.op('Reshape', pixels, self.index.shape_at(resolution, channels))
         return pixels, scale, zero
@@ -172,29 +172,20 @@ class KernelAssembler(Assembler):
             if step == (1, 1):
                 continue
             zero = np.float64(0) if layer.precise else np.uint8(layer.grid.zero_point)
-            pixels = self._around(pixels, layer, step, channels, zero)
-            pixels = self.writer.op('Gather', pixels, self._index_of(layer, step, joined), axis=0)
+            pixels = self.index.bordered(pixels, step, layer.dilation, channels, zero)
+            index = self.index.of(self.resolutions[layer.name], step, layer.dilation, joined)
+            pixels = self.writer.op('Gather', pixels, index, axis=0)
             channels *= step[0] * step[1]
             pixels = self._reshape(pixels, [0, 0, 0, channels])
         return pixels
 
-    def _around(
-        self, pixels: str, layer: FrozenLayer, taps: tuple[int, int], channels: int, border: np.generic
-    ) -> str:
-        """Pixels (N, H, W, C) with a border as wide as the kernel reaches, one a row."""
-        down, right = margins(taps, layer.dilation)
-        sides = self.writer.constant(np.array(2 * [0, down, right, 0]))
-        return self._reshape(self.writer.op('Pad', pixels, sides, self.writer.constant(border)), [-1, channels])
-
-    def _index_of(self, layer: FrozenLayer, taps: tuple[int, int], joined: int) -> str:
-        return self.index.of(self.resolutions[layer.name], taps, layer.dilation, joined)
-
     def _add_rows(self, sums: str, layer: FrozenLayer, height: int, outputs: int, joined: int) -> str:
         """Add what each row of the kernel gives, (N, H, W, kh * C_out) -> (N, H, W, C_out), in int32."""
-        writer = self.writer
-        index = writer.op('Mul', self._index_of(layer, (height, 1), joined), writer.constant(np.int32(height)))
+        writer, taps = self.writer, (height, 1)
+        index = self.index.of(self.resolutions[layer.name], taps, layer.dilation, joined)
+        index = writer.op('Mul', index, writer.constant(np.int32(height)))
         index = writer.op('Add', index, writer.constant(np.arange(height, dtype=np.int32)))
-        rows = self._around(sums, layer, (height, 1), outputs, np.int32(0))
+        rows = self.index.bordered(sums, taps, layer.dilation, outputs, np.int32(0))
         parts = writer.op('Gather', rows, index, axis=0)  # (N, H, W, kh, C_out)
         return writer.op('ReduceSum', parts, writer.constant(np.array([3])), keepdims=0)
 
@@ -235,48 +226,3 @@ class KernelAssembler(Assembler):
 
     def _reshape(self, source: str, shape: list[int]) -> str:
         return self.writer.op('Reshape', source, self.writer.constant(np.array(shape)))
-
-
-def _taps_of(width: int, joined: int) -> int:
-    """Width of a kernel in groups of so many pixels, around the group that it is computed for."""
-    return 2 * -(-(width // 2) // joined) + 1
-
-
-def join_pixels(kernel: np.ndarray, joined: int) -> np.ndarray:
-    """The kernel that does the same to groups of pixels side by side, their channels one after the other.
-
-    Args:
-        kernel: (kh, kw, C, C_out), kw odd.
-        joined: How many pixels are a group.
-
-    Returns:
-        (kh, taps, joined * C, joined * C_out), zero where an output pixel does not see an input pixel.
-    """
-    height, width, channels, outputs = kernel.shape
-    taps = _taps_of(width, joined)
-    whole = np.zeros((height, taps * joined, channels, joined, outputs), kernel.dtype)
-    first = taps // 2 * joined - width // 2  # that the first pixel of the group sees
-    for pixel in range(joined):
-        whole[:, first + pixel : first + pixel + width, :, pixel] = kernel
-    return whole.reshape(height, taps, joined * channels, joined * outputs)
-
-
-def _keeps_size(layer: FrozenLayer) -> bool:
-    """Whether a convolution gives as many pixels as it reads, with the middle of the kernel on each."""
-    if not all(side % 2 for side in layer.weight.shape[2:]):
-        return False
-    reach = tuple(spread * (side - 1) for spread, side in zip(layer.dilation, layer.weight.shape[2:], strict=True))
-    return tuple(layer.stride) == (1, 1) and reach == tuple(2 * margin for margin in layer.padding)
-
-
-def _dense(layer: FrozenLayer) -> np.ndarray:
-    """The weight of a grouped convolution as that of a plain one, zeros between groups."""
-    if layer.groups == 1:
-        return layer.weight
-    outputs, inputs, *kernel = layer.weight.shape
-    dense = np.zeros((outputs, inputs * layer.groups, *kernel), layer.weight.dtype)
-    each = outputs // layer.groups
-    for group in range(layer.groups):
-        rows, columns = slice(group * each, (group + 1) * each), slice(group * inputs, (group + 1) * inputs)
-        dense[rows, columns] = layer.weight[rows]
-    return dense

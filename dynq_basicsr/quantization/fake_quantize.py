@@ -78,7 +78,6 @@ def _round_to_grid(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tenso
     return round_to_integers(x, scale, low, high).mul_(scale)
 
 
-@torch.no_grad()
 def round_to_integers(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """The integers that fake quantization multiplies with the scale: ``clamp(round(x / scale), low, high)``.
 
@@ -89,7 +88,7 @@ def round_to_integers(x: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Te
         high: Largest integer.
 
     Returns:
-        Whole numbers, of x's shape and dtype; without gradient.
+        Whole numbers, of x's shape and dtype. It has no gradient worth the name: call it where none is recorded.
     """
     rounded = torch.div(x, scale).round_()
     # maximum and minimum, not clamp: clamp with broadcast bounds leaves the vectorised path

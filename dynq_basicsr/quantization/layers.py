@@ -94,8 +94,7 @@ class QuantLayer:
         integers = round_to_integers(self.weight_range.moved(self.weight), scale, low, high)
         scale, bias = scale.flatten().expand(len(integers)), self.bias
         if self.folds:
-            gain, shift = affine_of(self.norm[0])
-            scale, bias = scale * gain, shift if bias is None else bias * gain + shift
+            scale, bias = with_norm(self.norm[0], scale, bias)
         return integers, scale, bias
 
     def quantized_weight(self) -> Tensor:
@@ -205,13 +204,24 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
         return x if self.layer[0].folds else super().forward(x)
 
 
-def affine_of(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Gain and shift, (C,) each, of a batch normalization in eval mode: ``gain * x + shift``."""
+def with_norm(norm: nn.BatchNorm2d, factor: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What a layer multiplies by and adds, with the batch normalization behind it, in eval mode, in both.
+
+    Args:
+        norm: The normalization.
+        factor: Weight or scale, (C_out, ...).
+        bias: (C_out,); None: zero.
+
+    Returns:
+        The factor, of the same shape, and the bias.
+    """
     gain = (norm.running_var + norm.eps).rsqrt()
     if norm.affine:
         gain = norm.weight * gain
     shift = -norm.running_mean * gain
-    return gain, shift + norm.bias if norm.affine else shift
+    if norm.affine:
+        shift = shift + norm.bias
+    return factor * gain.view(-1, *[1] * (factor.dim() - 1)), shift if bias is None else bias * gain + shift
 
 
 def fold(layer: QuantLayer, norm: nn.BatchNorm2d) -> None:

@@ -16,7 +16,7 @@ HOOK_FILES = ('dynq_basicsr_autoload.pth', 'dynq_basicsr_autoload.start')
 # - torchvision: only BasicSR imports it, and an unpinned torchvision upgrades the torch that the user chose.
 # - OpenCV: four distributions provide `cv2`, and a requirement cannot say "any of them"; BasicSR brings one.
 # torch has no upper bound, so an installed one, with or without CUDA, is left alone.
-INSTALL_REQUIRES = ['torch>=2.1', 'numpy', 'pyyaml', 'safetensors', 'tqdm', 'matplotlib']
+INSTALL_REQUIRES = ['torch>=2.4', 'numpy', 'pyyaml', 'safetensors', 'tqdm', 'matplotlib']
 
 EXTRAS_REQUIRE = {
     # What `import basicsr` 1.4.2 really needs beside torch and torchvision. Its own list adds TensorBoard nightlies,
@@ -70,7 +70,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['dynq_basicsr', 'dynq_basicsr.*']),
-    package_data={'dynq_basicsr': ['weights/*.safetensors']},
+    package_data={'dynq_basicsr': ['weights/*.safetensors', 'numerics/*.c', 'docs/*.md']},
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

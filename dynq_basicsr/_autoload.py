@@ -14,9 +14,9 @@ import sys
 VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 # What of this package does not import BasicSR. Before the first line of anything else runs, BasicSR must be complete:
 # were it imported from within such a module, registering the plugin would need that same half-initialised module.
-WITHOUT_BASICSR = ('_autoload', 'cli', 'compat', 'compat.torchvision_ops', 'compat.safe_yaml', 'deploy',
-                   'errors', 'image_bytes', 'patch_grid', 'policies', 'quantization', 'report',
-                   'report.command', 'test', 'train', 'upscale')
+WITHOUT_BASICSR = ('_autoload', 'cli', 'command', 'compat', 'compat.torchvision_ops', 'compat.safe_yaml', 'deploy',
+                   'errors', 'image_bytes', 'numerics', 'patch_grid', 'policies', 'quantization', 'registry', 'test',
+                   'train', 'upscale')
 
 
 def _before_torchvision_meta():
@@ -96,7 +96,7 @@ class Finder:
 def _is_on_basicsr(name):
     package, _, inside = name.partition('.')
     return (package == 'dynq_basicsr' and bool(inside) and inside not in WITHOUT_BASICSR
-            and not inside.startswith(('deploy.', 'policies.', 'quantization.')))
+            and not inside.startswith(('deploy.', 'numerics.', 'policies.', 'quantization.')))
 
 
 def _import_basicsr_first():

@@ -1,4 +1,4 @@
-"""How a command ends: a user's mistake costs one line on stderr and a non-zero exit code, never a traceback."""
+"""BasicSR's trainer and tester as commands of ours, with the plugin loaded."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import errno
 import os
 import sys
 from importlib import import_module
-from types import TracebackType
 
 from dynq_basicsr import _autoload
+from dynq_basicsr.command import fail
 from dynq_basicsr.errors import DynqError
 
 
@@ -35,44 +35,12 @@ def main(module: str, pipeline: str) -> int:
         import_module('dynq_basicsr.plugin').register()
         getattr(import_module(module), pipeline)(os.getcwd())
     except DynqError as error:
-        return _fail(error)
+        return fail(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _fail(DynqError(f'The disk is full ({error.filename or os.getcwd()}); make room and run again.'))
+        return fail(DynqError(f'The disk is full ({error.filename or os.getcwd()}); make room and run again.'))
     except KeyboardInterrupt:
         print('dynq_basicsr: interrupted; --auto_resume goes on from the last saved state.', file=sys.stderr)
         return 130
     return 0
-
-
-def _fail(error: DynqError) -> int:
-    print(sentence(error), file=sys.stderr)
-    return 2
-
-
-def sentence(error: BaseException) -> str:
-    """Return what the user reads of an error.
-
-    Args:
-        error: A :class:`DynqError`; torch raises those of its data-loading processes anew, with the traceback of
-            that process as their text.
-
-    Returns:
-        One line without a traceback.
-    """
-    return f'dynq_basicsr: error: {str(error).rpartition("DynqError: ")[2].strip()}'
-
-
-def say_errors_in_one_line() -> None:
-    """Install a ``sys.excepthook`` by which BasicSR's own scripts, too, end in a sentence; once."""
-    if sys.excepthook is not _excepthook:
-        _excepthook.otherwise = sys.excepthook
-        sys.excepthook = _excepthook
-
-
-def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    if issubclass(kind, DynqError):
-        print(sentence(error), file=sys.stderr)
-    else:
-        _excepthook.otherwise(kind, error, traceback)

@@ -16,9 +16,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.deploy.extra import require
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 
 if TYPE_CHECKING:
     from dynq_basicsr.models.quantized_model import QuantizedModel

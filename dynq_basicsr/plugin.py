@@ -6,7 +6,7 @@ from typing import Any
 
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY, Registry
 
-from dynq_basicsr import cli, compat
+from dynq_basicsr import compat
 from dynq_basicsr.archs.hat_arch import HAT
 from dynq_basicsr.archs.idn_arch import IDN
 from dynq_basicsr.archs.imdn_arch import IMDN
@@ -14,6 +14,7 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.rdn_arch import RDN
 from dynq_basicsr.archs.spandrel_arch import Spandrel
 from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
+from dynq_basicsr.command import say_errors_in_one_line
 from dynq_basicsr.compat import options
 from dynq_basicsr.data import checks
 from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
@@ -44,7 +45,7 @@ def register() -> None:
     checks.install()
     if check_option_file not in options.CHECKS:
         options.CHECKS.append(check_option_file)
-    cli.say_errors_in_one_line()
+    say_errors_in_one_line()
 
 
 def check_option_file(opt: dict) -> None:

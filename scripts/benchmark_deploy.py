@@ -201,7 +201,7 @@ def benchmark(given: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    from dynq_basicsr.report.command import run_command
+    from dynq_basicsr.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', type=Path, nargs='+', required=True, help='model folders, as of both scopes')

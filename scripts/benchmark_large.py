@@ -37,8 +37,8 @@ import cv2
 import numpy as np
 from prepare_bicubic import imresize_uint8, list_images, read_photograph
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = [ROOT / f'options/quickstart_{name}.yml' for name in ('float', 'adabm_w4a4')]
@@ -152,18 +152,15 @@ def with_allocations(metric: Callable[..., float], found: np.ndarray, truth: np.
 def calibrate(net, image) -> None:
     """Calibrate a quantized network that is not, on patches of an image (1, 3, H, W)."""
     from dynq_basicsr.archs.quantized_arch import QuantizedSR
-    from dynq_basicsr.models.calibration import Calibration
-    from dynq_basicsr.policies.complexity import entropy
-    from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
+    from dynq_basicsr.quantization.clipping import Clipping
+    from dynq_basicsr.training.calibration import Calibration
 
     if not isinstance(net, QuantizedSR) or net.calibrated:
         return
     size = PATCHES['patch_size']
     patches = image.unfold(2, size, size).unfold(3, size, size)[0].permute(1, 2, 0, 3, 4).flatten(0, 1)
     patches = patches[:: max(1, len(patches) // CALIBRATION_PATCHES)][:CALIBRATION_PATCHES].contiguous()
-    if isinstance(net.policy, GranularityEntropyPolicy) and net.policy.entropy_bits:
-        net.policy.set_distribution(entropy(patches))
-    calibration = Calibration(net.eval(), bit_aware_clipping=False)
+    calibration = Calibration(net.eval(), Clipping(bit_aware=False))
     for patch in patches.split(1):
         calibration.observe(patch.to(next(net.parameters()).device))
     calibration.finish()

@@ -162,13 +162,13 @@ def pytorch(contestant: Contestant) -> Upscale:
     net = net.to(memory_format=memory_format)
     precision = torch.autocast('cpu', torch.bfloat16) if contestant.bfloat16 else contextlib.nullcontext()
 
-    def run(patches):
+    def run(patches, indices):
         return run_padded(net, patches.contiguous(memory_format=memory_format), sizes).float()
 
     def upscale(image: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous().float().div(255)
         with torch.inference_mode(), precision:
-            result = run_tiled(batch, contestant.run.tiling, run, lambda batch: None)
+            result = run_tiled(batch, contestant.run.tiling, run)
         return result[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
     return upscale

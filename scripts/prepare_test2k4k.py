@@ -27,9 +27,9 @@ import numpy as np
 from prepare_bicubic import SUFFIXES, crop_to_multiple, encode_png, imresize_uint8, read_photograph
 from tqdm import tqdm
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.data.sources import some
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 
 SCALE = 4
 SETS = {'Test2K': (range(1201, 1301), 4), 'Test4K': (range(1301, 1401), 2)}  # numbers in DIV8K, shrinking factor

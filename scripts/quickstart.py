@@ -22,7 +22,7 @@ from pathlib import Path
 from quickstart_data import prepare_data
 from run_module import run_module
 
-from dynq_basicsr.report.command import run_command
+from dynq_basicsr.command import run_command
 from dynq_basicsr.report.crops import crop_folders
 from dynq_basicsr.report.one_image import read_options
 from dynq_basicsr.report.tables import format_column, format_table, read_metrics

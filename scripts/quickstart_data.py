@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from prepare_bicubic import imresize_uint8, prepare
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 from dynq_basicsr.report.one_image import read_lr_image
 
 ROOT = Path(__file__).resolve().parent.parent

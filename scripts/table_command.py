@@ -14,8 +14,8 @@ from table_options import Plan
 from table_rows import SETS, Backbone, Protocol, Quick, Table
 from table_runner import Execute, Outcome, TableRunner
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 

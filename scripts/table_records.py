@@ -10,7 +10,7 @@ from pathlib import Path
 from table_options import Job
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.records import replace_file
+from dynq_basicsr.training.records import replace_file
 
 
 @dataclass

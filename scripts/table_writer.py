@@ -10,8 +10,8 @@ from pathlib import Path
 from table_rows import Backbone, Figures, Table
 from table_runner import Outcome
 
-from dynq_basicsr.models.records import replace_file
 from dynq_basicsr.report.tables import format_table
+from dynq_basicsr.training.records import replace_file
 
 OURS = ('network', 'bits', 'FAB', 'PSNR', 'from float', 'SSIM')
 COLUMNS = (*OURS, 'paper: FAB', 'PSNR', 'from float', 'SSIM', 'ours - paper: PSNR', 'from float')

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Fixtures of tests/models and tests/training.
+pytest_plugins = ['tests.model_fixtures']
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The suite is measured on two cores; more threads only make small tensors slower.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -11,38 +11,36 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_requirement
+from dynq_basicsr.archs.checkpointing import keep_activation_checkpoints
 from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import AdaptiveBody
-from dynq_basicsr.policies.registry import build_policy, needs_shallow, policy_options
-from dynq_basicsr.quantization.context import BitContext, BitTrace
-from dynq_basicsr.quantization.layers import (
-    QUANTIZED_CLASSES,
-    PreciseConv2d,
-    QuantLayer,
-    fold,
-    make_precise,
-    quantize_layer,
-)
-from dynq_basicsr.quantization.options import QuantizationOptions
+from dynq_basicsr.policies.build import build_policy, needs_shallow, policy_options
+from dynq_basicsr.quantization.float_layers import FLOAT_CLASSES, FloatConv2d, adapt_float_module
+from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, fold, quantize_layer
+from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
+from dynq_basicsr.quantization.run import Details, Mode, Run, RunHolder
+from dynq_basicsr.quantization.weights import quantize_weights
 
 
 class QuantizedSR(nn.Module):
-    """A backbone whose chosen layers are fake-quantized, at bits that a policy decides for each image.
+    """A backbone whose chosen layers are quantized, at bits that a policy decides for each image.
 
-    The backbone's own class and code stay as they are: its layers are changed in place and ask a shared context for
-    their bits. Samples are independent: a batch of N images equals N batches of one.
+    The backbone's own class and code stay as they are: its layers are changed in place and find the run that they are
+    part of in a holder that they share. Samples are independent: a batch of N images equals N batches of one. Called by
+    itself, outside of this wrapper, the backbone is the float network.
 
     Args:
         backbone: Options of a registered architecture, ``{type: EDSR, ...}``.
         quantization: See ``QuantizationOptions``; ``None`` or 32 bits leaves the network float.
-        policy: ``{type: AdaBM | GranularDQ | Fixed, ...}``; ``None`` means ``Fixed``.
+        policy: ``{type: AdaBM | GranularDQ | Fixed, ...}``, or what is registered besides; ``None`` means ``Fixed``.
 
     Attributes:
         plan: Which layers are adaptive, static, ends.
         description: The three sections as they take effect, as plain values; checkpoints carry it.
         sizes: What image sizes the backbone takes; ``forward`` pads to them.
+        calibrated: Whether ranges and maps have values that mean something; part of the state dict.
 
     Raises:
         DynqError: If the architecture is not registered, or an option or pattern is wrong.
@@ -50,7 +48,7 @@ class QuantizedSR(nn.Module):
 
     def __init__(self, backbone: Mapping, quantization: Mapping | None = None, policy: Mapping | None = None) -> None:
         super().__init__()
-        self.context = BitContext()
+        self.holder = RunHolder()
         self.backbone = build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
         self.sizes = size_requirement(self.backbone, backbone)
@@ -63,30 +61,35 @@ class QuantizedSR(nn.Module):
                 f'network_g.quantization: the policy decides by what {self.plan.head} makes of the image, so that '
                 'layer cannot adapt itself; name it in exclude.'
             )
-        self._quantize_layers()
+        self._adapt_layers()
+        self._layers = [one for one in self.backbone.modules() if isinstance(one, QuantLayer)]
+        keep_activation_checkpoints(self.backbone)
         self.description = {
             'backbone': network_options(backbone),
             'quantization': asdict(self.quantization),
             'policy': policy_options(policy),
         }
-        self.register_buffer('calibrated', torch.tensor(not self.plan.quantized))
+        self.calibrated = not self.plan.quantized
         self._log_layers()
 
     def _watch_shallow_feature(self) -> int:
-        """Let the context see what the head makes of the image; return its channels."""
+        """Let the holder see what the head makes of the image; return its channels."""
         head = self.backbone.get_submodule(self.plan.head)
-        head.register_forward_hook(self.context.look)
+        head.register_forward_hook(self.holder.see_shallow)
         return head.out_channels
 
-    def _quantize_layers(self) -> None:
-        modules, plan, options = dict(self.backbone.named_modules()), self.plan, self.quantization
+    def _adapt_layers(self) -> None:
+        plan, options, holder = self.plan, self.quantization, self.holder
+        modules = dict(self.backbone.named_modules())
+        positions = {name: position for position, name in enumerate(one for one in modules if one in plan.quantized)}
         for index, name in enumerate(plan.adaptive):
-            quantize_layer(modules[name], name, index, options, self.context, self.policy.candidates)
+            quantize_layer(modules[name], name, index, options, holder, self.policy.candidates, positions[name])
         for names, own in ((plan.static, options), (plan.ends, options.ends)):
             for name in names:
-                quantize_layer(modules[name], name, None, own, self.context)
-        for name in plan.precise:
-            make_precise(modules[name], name, self.context)
+                quantize_layer(modules[name], name, None, own, holder, position=positions[name])
+        for name, module in modules.items():
+            if name in plan.precise or type(module) in FLOAT_CLASSES:
+                adapt_float_module(module, name, holder, float64=name in plan.precise)
         for name, norm in plan.norms.items():
             fold(modules[name], modules[norm])
 
@@ -112,44 +115,129 @@ class QuantizedSR(nn.Module):
             )
         get_root_logger().info(f'{message} {len(floating)} layers stay float: {", ".join(floating)}.')
 
+    def get_extra_state(self) -> Tensor:
+        """``calibrated``, for the state dict."""
+        return torch.tensor(self.calibrated)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take ``calibrated`` from a state dict."""
+        self.calibrated = bool(state)
+
     def quant_layers(self) -> list[QuantLayer]:
         """The quantized layers, adaptive and static, in module order."""
-        return [module for module in self.backbone.modules() if isinstance(module, QuantLayer)]
+        return list(self._layers)
 
-    def precise_layers(self) -> list[PreciseConv2d]:
-        """The float convolutions that compute in float64 while sums are to be exact, in module order."""
-        return [module for module in self.backbone.modules() if isinstance(module, PreciseConv2d)]
+    def precise_layers(self) -> list[FloatConv2d]:
+        """The float convolutions that sum in float64 where the mode is exact, in module order."""
+        return [module for module in self.backbone.modules() if isinstance(module, FloatConv2d) and module.float64]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def static_bits(self) -> dict[str, float]:
+        """Activation bits of the static layers, by name."""
+        return {one.name: float(one.options.activation.bits) for one in self._layers if one.index is None}
+
+    def tap(self, modules: Sequence[nn.Module]) -> None:
+        """Let ``Details.features`` hold the outputs of these modules of the backbone, from now on."""
+        for module in modules:
+            module.register_forward_hook(self.holder.see_feature)
+
+    def forward(
+        self,
+        x: Tensor,
+        mode: Mode | str | None = None,
+        matmul_dtype: torch.dtype | None = None,
+        bits: Tensor | None = None,
+        details: bool = False,
+    ) -> Tensor | Details:
         """Super-resolve images.
 
         Args:
             x: (N, C, H, W) in [0, 1].
+            mode: How to compute, see ``Mode``; None: ``training`` in training mode, ``exact`` in evaluation mode. What
+                it gives does not depend on whether gradients are recorded.
+            matmul_dtype: What operands of convolutions and linear layers are cast to, ``torch.bfloat16``; None: float32
+                as it is. Not for ``exact``.
+            bits: Of the adaptive layers, (K,) or (K, N), instead of the policy's.
+            details: Return the bits and the features, too.
 
         Returns:
-            (N, C, scale * H, scale * W).
+            (N, C, scale * H, scale * W), or ``Details``.
 
         Raises:
-            DynqError: If the network was never calibrated.
+            DynqError: If the network was never calibrated, or is to run exactly in training mode.
         """
-        if not self.context.quantizing:
-            return run_padded(self.backbone, x, self.sizes)
-        if not self.calibrated:
+        mode = Mode(mode) if mode is not None else Mode.TRAINING if self.training else Mode.EXACT
+        if mode is not Mode.FLOAT and not self.calibrated:
             raise DynqError(
                 'The quantized network was never calibrated; train it with an option file of AdaBMModel or '
                 'GranularDQModel, or load a calibrated checkpoint with path.pretrain_network_g.'
             )
-        with self.context.deciding(self.policy.decide(x, lambda: self.context.shallow)):
-            return run_padded(self.backbone, x, self.sizes)
+        if mode is Mode.EXACT and self.training:
+            raise DynqError('The network is in training mode, where policies draw at random; call eval().')
+        if mode is not Mode.EXACT:
+            return self._run(x, mode, matmul_dtype, bits, details)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            return self._run(x, mode, None, bits, details)
 
-    @contextmanager
-    def floating(self) -> Iterator[None]:
-        """Behave as the bare float backbone, bit for bit, within this block."""
-        with self.context.floating():
-            yield
+    def _run(
+        self, x: Tensor, mode: Mode, matmul_dtype: torch.dtype | None, bits: Tensor | None, details: bool
+    ) -> Tensor | Details:
+        layers = self._layers
+        run = self.holder.run = Run(mode, matmul_dtype, len(layers))
+        try:
+            if details:
+                run.features = []
+            if mode is not Mode.FLOAT:
+                self._prepare(run, x, bits, layers)
+            output = run_padded(self.backbone, x, self.sizes)
+            if not torch.compiler.is_compiling():
+                self.holder.stay_for_backward(output, *(run.features or ()))
+        finally:
+            self.holder.run = None
+        if not details:
+            return output
+        features, run.features = tuple(run.features), None
+        rows = [run.bits[index] for index in range(len(run.bits))]
+        return Details(output, torch.stack(rows) if rows else x.new_zeros(0, 1), features)
 
-    @contextmanager
-    def tracing(self) -> Iterator[BitTrace]:
-        """Record which bits each layer uses within this block."""
-        with self.context.tracing() as trace:
-            yield trace
+    def _prepare(self, run: Run, x: Tensor, bits: Tensor | None, layers: Sequence[QuantLayer]) -> None:
+        """Lay down in a run what its layers use, as far as it is known before they run."""
+        simulated = [one for one in layers if run.mode is Mode.TRAINING or not one.integer]
+        gradient = self.quantization.rounding_gradient
+        ranges = [one.weight_range for one in simulated]
+        weights = quantize_weights([one.weight for one in simulated], ranges, gradient, run.matmul_dtype)
+        for layer, weight in zip(simulated, weights, strict=True):
+            run.weights[layer.position] = weight
+        active = [one for one in layers if one.options.activation.bits != FLOAT_BITS]
+        self._prepare_static(run, [one for one in active if one.index is None], x)
+        adaptive = [one for one in active if one.index is not None]
+
+        def use(decided: Tensor) -> None:
+            rows = decided.unbind()
+            run.bits.update(enumerate(rows))
+            if adaptive:
+                quantizers = [one.activation_range for one in adaptive]
+                table = type(quantizers[0]).grid_table(quantizers, decided)
+                for layer, grid in zip(adaptive, table.unbind(), strict=True):
+                    run.grids[layer.position] = grid
+
+        if bits is not None:
+            use((bits.unsqueeze(1) if bits.dim() == 1 else bits).to(x))
+        elif self.quantization.activation.bits == FLOAT_BITS:
+            run.bits.update(enumerate(x.new_full((len(self.plan.adaptive), 1), float(FLOAT_BITS)).unbind()))
+        elif self.policy.by_layer:
+            run.decide = self.policy.decide_layer
+        elif self.policy.needs_shallow:
+            run.on_shallow = lambda shallow: use(self.policy.decide(x, shallow))
+        else:
+            use(self.policy.decide(x, None))
+
+    def _prepare_static(self, run: Run, layers: Sequence[QuantLayer], x: Tensor) -> None:
+        """Grids of layers whose bits no policy decides."""
+        groups: dict[int, list[QuantLayer]] = defaultdict(list)
+        for layer in layers:
+            groups[layer.options.activation.bits].append(layer)
+        for bits, members in groups.items():
+            quantizers = [one.activation_range for one in members]
+            table = type(quantizers[0]).grid_table(quantizers, x.new_full((len(members), 1), float(bits)))
+            for layer, grid in zip(members, table.unbind(), strict=True):
+                run.grids[layer.position] = grid

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.context import BitContext
 from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.ranges import ActivationRange, StepTable, WeightRange
+from dynq_basicsr.quantization.quantizers import ActivationQuantizer
+from dynq_basicsr.quantization.run import RunHolder
+from dynq_basicsr.quantization.weights import WeightRange
 
+# Whether it was calibrated, in the state dict of a quantized network; PyTorch's name for what is neither parameter nor
+# buffer.
+EXTRA_STATE = '_extra_state'
 # Where state dicts lie in the files of BasicSR (first two) and of other trainers.
 _SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
 
@@ -68,7 +72,7 @@ def read_checkpoint(
 
 def is_quantized(state: Mapping[str, Tensor]) -> bool:
     """Whether a state dict is that of a quantized network, described or not."""
-    return 'calibrated' in state or any('_range.log_' in key for key in state)
+    return EXTRA_STATE in state or any('_range.log_' in key for key in state)
 
 
 def load_weights(
@@ -93,7 +97,7 @@ def load_weights(
             differs from what the quantized checkpoint was made with.
     """
     state, description = read_checkpoint(path, param_key, option)
-    wrapped = isinstance(getattr(net, 'context', None), BitContext)
+    wrapped = isinstance(getattr(net, 'holder', None), RunHolder)
     quantized = is_quantized(state)
     if quantized and not wrapped:
         raise DynqError(f'{path}: a quantized checkpoint, but network_g is {type(net).__name__}; use type QuantizedSR.')
@@ -167,12 +171,12 @@ def _check_description(path: str | Path, saved: Mapping, current: Mapping, secti
 def _quantizer_keys(net: nn.Module) -> set[str]:
     """Keys that only a quantized network has."""
     modules = net.named_modules(remove_duplicate=False)
-    ranges = [name for name, module in modules if isinstance(module, ActivationRange | StepTable | WeightRange)]
+    ranges = [name for name, module in modules if isinstance(module, ActivationQuantizer | WeightRange)]
     return {f'{name}.{key}' for name in ranges for key in net.get_submodule(name).state_dict()}
 
 
 def _constant_buffers(net: nn.Module) -> set[str]:
-    statistics = ('running_mean', 'running_var', 'calibrated')
+    statistics = ('running_mean', 'running_var')
     return {name for name, _ in net.named_buffers() if name.rsplit('.', 1)[-1] not in statistics}
 
 

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import onnx
 import torch
@@ -19,6 +20,8 @@ from dynq_basicsr.archs.arch_options import input_channels
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.symbolic import register_symbolics
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.quantization.float_layers import FloatLayer
+from dynq_basicsr.quantization.run import Mode, Run
 
 DOMAIN, LAYER = 'dynq', 'Layer'
 # The last one that torch's tracing exporter writes; graphs are then declared as OPSET, whose operators differ from it
@@ -61,24 +64,37 @@ def _marked(net: QuantizedSR) -> Iterator[None]:
         run = _float_twin(layer).forward
         mark = run, layer.name, len(layer.weight), 1 if isinstance(layer, nn.Conv2d) else -1
         layer.forward = lambda x, mark=mark: _Mark.apply(x, *mark)
+    plain = [one for one in net.backbone.modules() if isinstance(one, FloatLayer) and one not in layers]
+    for layer in plain:  # not by the faster of two ways, whose many nodes no runtime wants
+        layer.forward = partial(super(FloatLayer, layer).forward)
     try:
         yield
     finally:
-        for layer in layers:
+        for layer in (*layers, *plain):
             del layer.forward
+
+
+class _Skeleton(nn.Module):
+    """The backbone as it runs where the mode is exact; its marked layers need neither grids nor weights."""
+
+    def __init__(self, net: QuantizedSR) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.net.holder.run = Run(Mode.EXACT, layers=len(self.net.quant_layers()))
+        try:
+            return self.net.backbone(image)
+        finally:
+            self.net.holder.clear()
 
 
 class _Seen(Exception):
     """The head has run: nothing behind it matters."""
 
 
-class _Logits(nn.Module):
-    """The controller on the backbone's shallow feature."""
-
-    def __init__(self, net: QuantizedSR) -> None:
-        super().__init__()
-        self.backbone, self.controller = net.backbone, net.policy.controller
-        self.head = net.backbone.get_submodule(net.plan.head)
+class _Logits(_Skeleton):
+    """What the policy wants computed of the backbone's shallow feature."""
 
     def forward(self, image: Tensor) -> Tensor:
         seen: list[Tensor] = []
@@ -87,13 +103,13 @@ class _Logits(nn.Module):
             seen.append(output)
             raise _Seen
 
-        hook = self.head.register_forward_hook(look)
+        hook = self.net.backbone.get_submodule(self.net.plan.head).register_forward_hook(look)
         try:
             with suppress(_Seen):
-                self.backbone(image)
+                super().forward(image)
         finally:
             hook.remove()
-        return self.controller(seen[0])
+        return self.net.policy.runtime_module(seen[0])
 
 
 def trace_network(net: QuantizedSR, single: bool = False) -> onnx.ModelProto:
@@ -110,11 +126,11 @@ def trace_network(net: QuantizedSR, single: bool = False) -> onnx.ModelProto:
     Raises:
         DynqError: If PyTorch cannot export the backbone.
     """
-    return _trace(net, net.backbone, 'result', {0: 'N', 2: 'H_out', 3: 'W_out'}, single)
+    return _trace(net, _Skeleton(net), 'result', {0: 'N', 2: 'H_out', 3: 'W_out'}, single)
 
 
 def trace_controller(net: QuantizedSR) -> onnx.ModelProto:
-    """The controller of ``GranularityEntropyPolicy`` on the image: output ``logits`` (N, choices)."""
+    """The policy's ``runtime_module`` on the image: output ``logits`` (N, choices)."""
     return _trace(net, _Logits(net), 'logits', {0: 'N'})
 
 
@@ -183,8 +199,7 @@ def resolutions(net: QuantizedSR) -> dict[str, int]:
 
         hooks = [layer.register_forward_pre_hook(note) for layer in layers]
         try:
-            with net.floating():
-                net.backbone(image)
+            net.backbone(image)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -20,6 +20,7 @@ from dynq_basicsr.deploy.sessions import onnxruntime_session, open_session
 from dynq_basicsr.deploy.simplify import Base
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.run import Mode
 
 # Of a layer's result, relative to its largest value, where float32 does not hold every sum of integers.
 _FLOAT32 = 1e-5
@@ -80,13 +81,12 @@ def check_layers(
     if not taken:
         return
     image = trial_images(net)[0]
-    inputs = layer_inputs(net, image, bits)
+    inputs, outputs = layer_values(net, image, bits)
     feeds = {'image': image} | {f'input {name}': inputs[name] for name in taken}
     session = onnxruntime_session(_layers_alone(feeds, layers, resolutions).SerializeToString())
     results = session.run([f'output {name}' for name in taken], {name: x.numpy() for name, x in feeds.items()})
-    for (name, layer), result in zip(taken.items(), results, strict=True):
-        with net.context.deciding(lambda index, x: bits[index]):
-            expected = layer(inputs[name])
+    for name, result in zip(taken, results, strict=True):
+        expected = outputs[name]
         tolerance = _FLOAT32 * float(expected.abs().max()) if layers[name].largest_sum >= 2**24 else 0
         if not torch.allclose(torch.from_numpy(result), expected, rtol=0, atol=tolerance):
             raise DynqError(f'{name}: its integers do not give the numbers of the network; not exported. Report this.')
@@ -125,8 +125,7 @@ def check_skeleton(net: QuantizedSR, model: onnx.ModelProto) -> None:
     """
     session = open_session(model.SerializeToString(), 'the graph')
     for image in trial_images(net):
-        with net.floating():
-            expected = net.backbone(image)
+        expected = net.backbone(image)
         try:
             result = torch.from_numpy(session(image.numpy()))
         except DynqError:
@@ -141,24 +140,26 @@ def check_skeleton(net: QuantizedSR, model: onnx.ModelProto) -> None:
             )
 
 
-def layer_inputs(net: QuantizedSR, image: Tensor, bits: Sequence[float]) -> dict[str, Tensor]:
-    """Inputs of the quantized layers while the network runs as in ``run_at``, in the order of execution."""
+def layer_values(
+    net: QuantizedSR, image: Tensor, bits: Sequence[float]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and outputs of the quantized layers while the network runs as in ``run_at``, in the order of execution."""
     inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
 
-    def note(layer: QuantLayer, given: tuple) -> None:
-        inputs[layer.name] = given[0]
+    def note(layer: QuantLayer, given: tuple, output: Tensor) -> None:
+        inputs[layer.name], outputs[layer.name] = given[0].clone(), output.clone()  # activations may work in place
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in net.quant_layers()]
+    hooks = [layer.register_forward_hook(note) for layer in net.quant_layers()]
     try:
         run_at(net, image, bits)
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs
+    return inputs, outputs
 
 
 @torch.no_grad()
 def run_at(net: QuantizedSR, image: Tensor, bits: Sequence[float]) -> Tensor:
-    """Run the fake-quantized network at given bits of its adaptive layers, whatever its policy says."""
-    with net.context.deciding(lambda index, x: bits[index]):
-        return net.backbone(image)
+    """Run the quantized network, exactly, at given bits of its adaptive layers, whatever its policy says."""
+    return net(image, mode=Mode.EXACT, bits=torch.tensor(bits))

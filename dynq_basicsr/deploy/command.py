@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.deploy.image_files import FORMATS, plan_jobs, prepare_output
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.router import Router, RunOptions
@@ -18,7 +19,6 @@ from dynq_basicsr.deploy.sessions import RUNTIMES
 from dynq_basicsr.deploy.upscale_files import upscale_files
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions
-from dynq_basicsr.report.command import run_command
 
 
 def build_parser() -> argparse.ArgumentParser:

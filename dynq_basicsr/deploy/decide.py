@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.registry import Registry
 
 # What ``policies/complexity.py`` defines, which imports torch; the tests hold both against each other.
 LUMA = (0.299, 0.587, 0.114)
@@ -15,6 +16,10 @@ ENTROPY_BINS = 32
 ENTROPY_WIDTH = 0.0255
 
 Policy = Callable[[np.ndarray, np.ndarray], str]
+# From the manifest's section and the controller to the policy and the codes that it can choose, by the type that a
+# policy's ``runtime_spec`` names.
+Rule = Callable[[Mapping, Callable | None], tuple[Policy, Iterable[str]]]
+RULES: Registry[Rule] = Registry('policy', 'policy.type of the manifest')
 
 
 def gradient_density(image: np.ndarray) -> float:
@@ -77,21 +82,23 @@ def build_policy(
     Raises:
         DynqError: If this version does not know the policy, or it names a code that has no graph.
     """
-    build = _POLICIES.get(options['type'])
-    if build is None:
-        raise DynqError(f'policy {options["type"]!r} is not known here; update dynq_basicsr, or export again with it.')
-    policy, chosen = build(options, controller)
+    kind = options['type']
+    if kind not in RULES:
+        raise DynqError(f'policy {kind!r} is not known here; update dynq_basicsr, or export again with it.')
+    policy, chosen = RULES[kind](options, controller)
     missing = sorted(set(chosen) - set(codes))
     if missing:
         raise DynqError(f'the policy can choose {missing[0]!r}, which has no graph; export the network again.')
     return policy
 
 
+@RULES.register('fixed')
 def _fixed(options: Mapping, controller: object) -> tuple[Policy, Iterable[str]]:
     code = options['code']
     return lambda patch, padded: code, [code]
 
 
+@RULES.register('image_complexity')
 def _image_complexity(options: Mapping, controller: object) -> tuple[Policy, Iterable[str]]:
     thresholds, codes = options['thresholds'], options['codes']
     if len(codes) != len(thresholds) + 1:
@@ -106,6 +113,7 @@ def _image_complexity(options: Mapping, controller: object) -> tuple[Policy, Ite
     return policy, codes
 
 
+@RULES.register('granularity_entropy')
 def _granularity_entropy(options: Mapping, controller: Callable | None) -> tuple[Policy, Iterable[str]]:
     choices, entropy_bits, codes = options['choices'], options['entropy_bits'] or (), options['codes']
     thresholds = np.float64(options['thresholds'] or ())
@@ -122,6 +130,3 @@ def _granularity_entropy(options: Mapping, controller: Callable | None) -> tuple
 
     bits = (*choices[:-1], *(entropy_bits or choices[-1:]))
     return policy, [codes[str(one)] for one in bits]
-
-
-_POLICIES = {'fixed': _fixed, 'image_complexity': _image_complexity, 'granularity_entropy': _granularity_entropy}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.assemble import integers_of
-from dynq_basicsr.deploy.check import layer_inputs
+from dynq_basicsr.deploy.check import layer_values
 from dynq_basicsr.deploy.frozen import bits_of, freeze_layer
 from dynq_basicsr.deploy.sessions import onnxruntime_session
 
@@ -44,7 +44,7 @@ def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, im
         content: The graph of these bits.
         image: (N, C, H, W) in [0, 1], padded if need be.
     """
-    layers, inputs = {layer.name: layer for layer in net.quant_layers()}, layer_inputs(net, image, bits)
+    layers, inputs = {layer.name: layer for layer in net.quant_layers()}, layer_values(net, image, bits)[0]
     model = onnx.load_from_string(content)
     made = {name for node in model.graph.node for name in node.output}
     names = [name for name in inputs if integers_of(name) in made]

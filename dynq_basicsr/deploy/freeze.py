@@ -22,7 +22,6 @@ from dynq_basicsr.deploy.check import (
     run_at,
     trial_images,
 )
-from dynq_basicsr.deploy.codes import enumerate_codes
 from dynq_basicsr.deploy.frozen import float_layers, freeze_layers
 from dynq_basicsr.deploy.kernels import KernelAssembler
 from dynq_basicsr.deploy.model_folder import writing_folder
@@ -79,14 +78,14 @@ def freeze(
     own = _scale(net)
     if scale is not None and scale != own:
         raise DynqError(f'scale: the option file says {scale}, but the network enlarges by {own}; make them agree.')
-    choices = enumerate_codes(net)
-    frozen = {code: freeze_layers(net, bits) for code, bits in choices.bits.items()}
+    configs, policy = net.policy.bit_configs(), net.policy.runtime_spec()
+    frozen = {code: freeze_layers(net, bits) for code, bits in configs.items()}
     factors = resolutions(net)
     base = _trace(net, factors)
     kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
     exported, graphs = [], {}
     with writing_folder(folder) as writer:
-        for code, bits in tqdm(choices.bits.items(), desc='export', unit='graph', disable=None, leave=False):
+        for code, bits in tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False):
             check_layers(net, bits, frozen[code], factors)
             model = kernels.assemble(frozen[code])
             content = model.SerializeToString()
@@ -95,7 +94,7 @@ def freeze(
             qdq = writer.add(f'{code}.qdq.onnx', portable.assemble(frozen[code]).SerializeToString())
             graphs[code] = {**writer.add(f'{code}.onnx', content), 'fab': fab, 'qdq': qdq}
         controller = None
-        if getattr(net.policy, 'controller', None) is not None:
+        if net.policy.runtime_module is not None:
             model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(next(iter(frozen.values())))
             controller = writer.add('controller.onnx', model.SerializeToString())
         writer.finish(
@@ -111,7 +110,7 @@ def freeze(
                 'scope': net.quantization.scope,
                 'graphs': graphs,
                 'controller': controller,
-                'policy': choices.policy,
+                'policy': policy,
                 'tiling': {
                     'patch_size': tiling.patch_size,
                     'patch_step': tiling.patch_step or tiling.patch_size,
@@ -149,8 +148,7 @@ def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agr
 @torch.no_grad()
 def _scale(net: QuantizedSR) -> int:
     image = trial_images(net)[0]
-    with net.floating():
-        return net.backbone(image).shape[-1] // image.shape[-1]
+    return net.backbone(image).shape[-1] // image.shape[-1]
 
 
 def _plain(value: object) -> object:

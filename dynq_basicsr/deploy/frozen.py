@@ -11,7 +11,8 @@ from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.layers import PreciseConv2d, QuantLayer, with_norm
+from dynq_basicsr.quantization.float_layers import FloatConv2d
+from dynq_basicsr.quantization.layers import QuantLayer, with_norm
 from dynq_basicsr.quantization.options import FLOAT_BITS
 
 WAY_OUT = 'it runs in PyTorch only'
@@ -131,7 +132,7 @@ def freeze_layer(layer: QuantLayer, bits: float) -> FrozenLayer:
 
 
 @torch.no_grad()
-def float_layer(layer: QuantLayer | PreciseConv2d) -> FrozenLayer:
+def float_layer(layer: QuantLayer | FloatConv2d) -> FrozenLayer:
     """A layer as the float layer that it was, with the batch normalization that it folds.
 
     Args:
@@ -147,7 +148,7 @@ def float_layer(layer: QuantLayer | PreciseConv2d) -> FrozenLayer:
             raise DynqError(f'{layer.name}: its padding ({how}) is not zeros in pixels, as in ONNX; {WAY_OUT}.')
         geometry = {key: getattr(layer, key) for key in ('stride', 'padding', 'dilation', 'groups')}
     weight, bias = layer.weight, layer.bias
-    precise = isinstance(layer, PreciseConv2d)
+    precise = isinstance(layer, FloatConv2d)
     if not precise and layer.folds:
         weight, bias = with_norm(layer.norm[0], weight, bias)
     weight = weight.detach().float().cpu().numpy()
@@ -162,10 +163,10 @@ def _bias(layer: nn.Module, bias: torch.Tensor | None) -> np.ndarray:
 def _grid(layer: QuantLayer, bits: float) -> Grid | None:
     if layer.options.activation.bits == FLOAT_BITS:
         return None
-    if layer.options.activation.grid != 'integer':
+    try:
+        scale, low, high = layer.activation_range.freeze(bits)
+    except ValueError as error:
         raise DynqError(
-            f'{layer.name}: quantization.activation.grid is {layer.options.activation.grid}, whose zero point is no '
-            f'integer, so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
-        )
-    scale, low, high = layer.activation_range.integer_grid(bits)
-    return Grid(scale.cpu().numpy()[()], int(-low), int(high - low))
+            f'{layer.name}: {error}, so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
+        ) from error
+    return Grid(scale.numpy()[()], -low, high - low)

@@ -128,7 +128,7 @@ class KernelAssembler(Assembler):
         writer.op('Transpose', result, output=slot.output, perm=_TO_CHANNELS_FIRST)
 
     def _convolve_precisely(self, slot: Slot) -> None:
-        """A float convolution of stride 1 that keeps the size, as ``PreciseConv2d``: sums in float64."""
+        """A float convolution of stride 1 that keeps the size, as ``FloatConv2d`` with ``float64``: sums in float64."""
         layer, op, constant = slot.layer, self.writer.op, self.writer.constant
         outputs, channels, height, width = (weight := dense(layer)).shape
         pixels = op('Cast', op('Transpose', slot.source, perm=_TO_CHANNELS_LAST), to=TensorProto.DOUBLE)

@@ -26,8 +26,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dynq_basicsr.archs.padding import run_padded
+from dynq_basicsr.command import run_command
 from dynq_basicsr.deploy.check import Agreement, agreement, run_at
-from dynq_basicsr.deploy.codes import enumerate_codes
 from dynq_basicsr.deploy.flips import FirstFlips, find_first_flips
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.sessions import open_session
@@ -35,7 +35,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.patchwise_model import to_image
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from dynq_basicsr.models.tiling import run_tiled, tile_boxes
-from dynq_basicsr.report.command import run_command
+from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.report.entropies import choose_set
 from dynq_basicsr.report.one_image import load_model, read_options
 
@@ -70,7 +70,7 @@ class Comparison:
     def __init__(self, model: QuantizedModel, folder: Path) -> None:
         self.model, self.net = model, model.network.cpu().eval().to(memory_format=torch.contiguous_format)
         self.twin = copy.deepcopy(self.net).to(memory_format=torch.channels_last)
-        self.codes = {bits: code for code, bits in enumerate_codes(self.net).bits.items()}
+        self.codes = {bits: code for code, bits in self.net.policy.bit_configs().items()}
         graphs = Manifest.load(folder).graphs
         missing = [code for code in self.codes.values() if code not in graphs]
         if missing:
@@ -81,9 +81,8 @@ class Comparison:
     @torch.no_grad()
     def run(self, patches: Tensor) -> Tensor:
         """Results of all three, (N, 3 * C, s * h, s * w)."""
-        with self.net.tracing() as trace:
-            expected = self.net(patches)
-        chosen = torch.stack([torch.as_tensor(bits).expand(len(patches)) for bits in trace.bits.values()], dim=1)
+        expected, bits, _ = self.net(patches, mode=Mode.EXACT, details=True)
+        chosen = bits.expand(-1, len(patches)).T
         results = torch.zeros_like(expected), torch.zeros_like(expected)
         for bits in {tuple(row) for row in chosen.tolist()}:
             samples = (chosen == torch.tensor(bits)).all(dim=1)
@@ -107,14 +106,12 @@ class Comparison:
             gt: (1, C, s * H, s * W).
             metric: Options of BasicSR's PSNR.
         """
-        results = run_tiled(lq, self.model.tiling, self.run, lambda indices: None).chunk(3, dim=1)
+        results = run_tiled(lq, self.model.tiling, lambda patches, indices: self.run(patches)).chunk(3, dim=1)
         pictures, truth = [to_image(result) for result in results], to_image(gt)
         psnrs = tuple(calculate_metric({'img': one, 'img2': truth}, dict(metric)) for one in pictures[:2])
         top, left, bottom, right = tile_boxes(*lq.shape[-2:], self.model.tiling)[0]
         patch = lq[..., top:bottom, left:right]
-        with self.net.tracing() as trace, torch.no_grad():
-            self.net(patch)
-        bits = tuple(float(torch.as_tensor(one).flatten()[0]) for one in trace.bits.values())
+        bits = tuple(self.net(patch, mode=Mode.EXACT, details=True).bits[:, 0].tolist())
         flips: list[FirstFlips] = []
         run_padded(
             lambda x: flips.append(find_first_flips(self.net, bits, self.contents[self.codes[bits]], x)) or x,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dynq_basicsr.cli import sentence
+from dynq_basicsr.command import format_error
 
 
 class Progress:
@@ -55,7 +55,7 @@ class Progress:
             tqdm.write(line, file=sys.stdout)
             sys.stdout.flush()
         if error is not None:
-            tqdm.write(sentence(error), file=sys.stderr)
+            tqdm.write(format_error(error), file=sys.stderr)
         self._images.update()
 
     def close(self) -> None:

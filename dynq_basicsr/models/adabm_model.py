@@ -15,14 +15,18 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.data.lr_calibration_dataset import DEFAULT_PATCH_SIZE
 from dynq_basicsr.errors import DynqError, check_number
 from dynq_basicsr.models.adabm_options import JOINT, AdaBMOptions
-from dynq_basicsr.models.calibration import Calibration
-from dynq_basicsr.models.feature_matching import FEATURE_LOSSES, FeatureTaps
-from dynq_basicsr.models.precision import products_in
-from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
-from dynq_basicsr.models.teacher import Teacher
+from dynq_basicsr.numerics.matmul import matmul_dtype
+from dynq_basicsr.policies.base import BitBudget
 from dynq_basicsr.quantization.options import FLOAT_BITS
+from dynq_basicsr.quantization.run import Details, Mode
 from dynq_basicsr.quantization.selection import feature_taps
+from dynq_basicsr.training.calibration import Calibration
+from dynq_basicsr.training.compiling import CompiledNetwork, wants_compiler
+from dynq_basicsr.training.feature_matching import FEATURE_LOSSES, tapped_modules
+from dynq_basicsr.training.optimizing import fused
+from dynq_basicsr.training.progress import TrainingBar
+from dynq_basicsr.training.teacher import Teacher
 
 PEAK = 255  # losses are on the 0..255 scale, whatever range the backbone works in
 
@@ -80,14 +84,25 @@ class AdaBMModel(QuantizedModel):
         if not has_weights and not self.opt['path'].get('pretrain_network_g'):
             raise DynqError('AdaBMModel: give the trained float weights in path.pretrain_network_g.')
         net.eval().requires_grad_(False)
-        self.taps = FeatureTaps(net.backbone, feature_taps(net.plan.features))
-        self.teacher = Teacher(net, self.taps, self.recipe.cache_teacher)
+        net.tap(tapped_modules(net.backbone, feature_taps(net.plan.features)))
+        recipe = self.recipe
+        iterations = recipe.total_iter - recipe.calibration_iter  # each stage is a graph of its own
+        compiles = wants_compiler(recipe.compile, self.device, iterations // len(set(recipe.stages)))
+        self.compiled = CompiledNetwork(self.net_g, self.device) if compiles else None
+        self.training_net = self.compiled or self.net_g
+        self.matmul_dtype = matmul_dtype(recipe.precision, self.device)
+        self.teacher = Teacher(lambda images: self._answer(images, Mode.FLOAT), recipe.cache_teacher)
         self.calibration: Calibration | None = None
         self.bar: TrainingBar | None = None
-        self.mean_bits: float | None = None
+        base, target = net.quantization.activation.bits, recipe.loss.target_bits
+        mean = torch.full((), float('nan'), device=self.device)
+        self.budget = BitBudget(base if target is None else target, recipe.loss.bit_momentum, mean)
         self.seconds: dict[str, float] = defaultdict(float)
-        self.log_dict: dict[str, float] = {}
+        self._stage = ''
         self.setup_optimizers()
+
+    def _answer(self, images: Tensor, mode: Mode) -> Details:
+        return self.training_net(images, mode=mode, matmul_dtype=self.matmul_dtype, details=True)
 
     def setup_optimizers(self) -> None:
         """One Adam a stage, one learning rate a kind of parameter; stages without parameters are left out."""
@@ -97,7 +112,7 @@ class AdaBMModel(QuantizedModel):
         for stage in dict.fromkeys(self.recipe.stages):
             groups = [{'params': params, 'lr': rate, 'initial_lr': rate} for rate, params in parts[stage] if params]
             if groups:
-                self.stages[stage] = torch.optim.Adam(groups)
+                self.stages[stage] = torch.optim.Adam(groups, fused=fused(self.device))
         self.recipe = self.recipe.with_stages(tuple(stage for stage in self.recipe.stages if stage in self.stages))
         if not self.stages and self.recipe.total_iter > self.recipe.calibration_iter:
             raise DynqError(
@@ -122,7 +137,8 @@ class AdaBMModel(QuantizedModel):
         if options.activation.bits != FLOAT_BITS:
             bounds = [bound for layer in layers for bound in layer.activation_range.parameters()]
             parts['activation'] = [(rates.activation, bounds)]
-            parts['mapping'] = [(getattr(rates, kind), params) for kind, params in net.policy.learned().items()]
+            groups = net.policy.parameter_groups()
+            parts['mapping'] = [(rates.of_policy(kind, group.lr), group.parameters) for kind, group in groups.items()]
         return parts
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
@@ -140,7 +156,7 @@ class AdaBMModel(QuantizedModel):
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration of calibration or fine-tuning on the batch at hand."""
         if self.bar is None:
-            self.bar = TrainingBar(self.recipe.total_iter, current_iter - 1)
+            self.bar = TrainingBar(self.recipe.total_iter, current_iter - 1, self.opt['logger']['print_freq'])
         stage = self.recipe.stage(current_iter)
         start = time.perf_counter()
         try:
@@ -149,10 +165,11 @@ class AdaBMModel(QuantizedModel):
             else:
                 self._fine_tune(stage, current_iter)
         except BaseException:
+            self.network.holder.clear()  # which a backward pass that fails leaves full
             self.bar.close()  # the sentence about it deserves a line of its own
             raise
         self.seconds[stage] += time.perf_counter() - start
-        self.bar.update(stage, self.log_dict)
+        self.bar.update(stage, self.figures.glance)
 
     def feed_data(self, data: dict) -> None:
         """Take a batch and, while training, the names of its images."""
@@ -161,9 +178,8 @@ class AdaBMModel(QuantizedModel):
 
     def _calibrate(self, current_iter: int) -> None:
         if self.calibration is None:
-            self.network.calibrated.fill_(False)
-            recipe = self.recipe
-            self.calibration = Calibration(self.network, recipe.bit_aware_clipping, recipe.clipping_norm, recipe.ranges)
+            self.network.calibrated = False
+            self.calibration = Calibration(self.network, self.recipe.clipping)
         self.calibration.observe(self.lq)
         if current_iter == self.recipe.calibration_iter:
             self.calibration.finish()
@@ -171,45 +187,35 @@ class AdaBMModel(QuantizedModel):
 
     def _fine_tune(self, stage: str, current_iter: int) -> None:
         optimizer = self.stages[stage]
-        self.network.requires_grad_(False)
-        for group in optimizer.param_groups:
-            for parameter in group['params']:
-                parameter.requires_grad_(True)
+        if stage != self._stage:
+            self._stage = stage
+            self.network.requires_grad_(False)
+            for group in optimizer.param_groups:
+                for parameter in group['params']:
+                    parameter.requires_grad_(True)
         size = self.recipe.patch_size
         self.lq = self.lq[..., :size, :size].contiguous(memory_format=torch.channels_last)
+        if self.compiled:
+            self.compiled.begin_step()
         losses, bits = self._losses(stage)
-        total = sum(losses.values())
-        if not torch.isfinite(total):
-            raise DynqError(
-                f'The loss became {total.item()} in iteration {current_iter} ({stage}); training stops and the last '
-                'saved checkpoint stays. Lower the learning rates in train.lr.'
-            )
         optimizer.zero_grad()
-        total.backward()
+        sum(losses.values()).backward()
         optimizer.step()
-        self.log_dict = self.reduce_loss_dict({**losses, 'bits': bits})
+        self.figures.note(current_iter, losses, {'bits': bits})
 
     def _losses(self, stage: str) -> tuple[dict[str, Tensor], Tensor]:
         """Weighted loss terms and the mean bits of the batch."""
-        net, weights = self.net_g, self.recipe.loss
-        with products_in(self.recipe.precision, self.device):
-            target, theirs = self.teacher(net, self.lq, self.names)
-            with self.network.tracing() as trace, self.taps.reading() as ours:
-                output = net(self.lq)
-        bits = trace.mean().to(self.device)
+        policy, weights = self.network.policy, self.recipe.loss
+        target, theirs = self.teacher(self.lq, self.names)
+        output, bits, ours = self._answer(self.lq, Mode.TRAINING)
         losses = {'l_pix': weights.pixel * PEAK * nn.functional.l1_loss(output, target)}
         losses['l_skt'] = weights.feature * FEATURE_LOSSES[weights.feature_form](ours, theirs)
-        base = self.network.quantization.activation.bits
-        if stage in ('mapping', JOINT) and base != FLOAT_BITS and self.network.policy.learned():
-            goal = base if weights.target_bits is None else weights.target_bits
-            losses['l_bit'] = weights.bit * (self._running_bits(bits) - goal).clamp(min=0)
-        return losses, bits.detach()
+        if stage in ('mapping', JOINT) and self.network.quantization.activation.bits != FLOAT_BITS:
+            losses |= {name: weights.bit * loss for name, loss in policy.losses(bits, self.budget).items()}
+        return losses, bits.mean()
 
-    def _running_bits(self, bits: Tensor) -> Tensor:
-        """Mean bits over batches, with the gradient of this batch's."""
-        before = bits.item() if self.mean_bits is None else self.mean_bits
-        self.mean_bits = before + (1 - self.recipe.loss.bit_momentum) * (bits.item() - before)
-        return self.mean_bits + (bits - bits.detach())
+    def _add_seconds(self, seconds: float) -> None:
+        self.seconds[self._stage or 'calibration'] += seconds
 
     @property
     def worked(self) -> float:
@@ -218,13 +224,13 @@ class AdaBMModel(QuantizedModel):
 
     def training_memory(self) -> dict[str, object]:
         """Seconds of each stage and the running mean of bits."""
-        return {'seconds': dict(self.seconds), 'mean_bits': self.mean_bits}
+        return {'seconds': dict(self.seconds), 'mean_bits': self.budget.mean.item()}
 
     def resume_training(self, resume_state: dict) -> None:
         """Go on with optimizers and memory of an interrupted run."""
         super().resume_training(resume_state)
         self.seconds.update(resume_state.get('seconds', {}))
-        self.mean_bits = resume_state.get('mean_bits')
+        self.budget.mean.fill_(resume_state.get('mean_bits', float('nan')))
 
     def validation(self, dataloader, current_iter, tb_logger, save_img: bool = False) -> None:
         """Evaluate a data set, once the network is calibrated."""

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, fields, replace
 from math import cos, pi
 
 from dynq_basicsr.errors import DynqError, check_choice, check_keys, check_number, check_switch
-from dynq_basicsr.models.feature_matching import FEATURE_LOSSES
-from dynq_basicsr.models.precision import PRECISIONS
+from dynq_basicsr.numerics.matmul import PRECISIONS
+from dynq_basicsr.quantization.clipping import Clipping
 from dynq_basicsr.quantization.range_rules import ACTIVATION_RULES, WEIGHT_RULES, RangeRules
+from dynq_basicsr.training.compiling import check_compile
+from dynq_basicsr.training.feature_matching import FEATURE_LOSSES
 
 JOINT = 'joint'
 STAGES = ('weight', 'activation', 'mapping', JOINT)
@@ -45,10 +47,14 @@ class LearningRates:
         for item in fields(self):
             check_number(f'train.lr.{item.name}', getattr(self, item.name), 0)
 
+    def of_policy(self, kind: str, own: float) -> float:
+        """Rate of a kind of parameters of the policy; ``own``, the policy's word, where none is named here."""
+        return {'layer': self.layer, 'image': self.image}.get(kind, own)
+
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the loss terms; losses are on the 0..255 scale (AdaBM Eq. 8-11).
+    """Weights of the loss terms; losses are on the 0..255 scale (AdaBM Eq. 10-13).
 
     Attributes:
         pixel: L1 distance of the outputs.
@@ -85,7 +91,7 @@ class AdaBMOptions:
         calibration_iter: How many of them calibrate.
         stage_iter: Iterations after which fine-tuning goes on to the next stage.
         stages: The order of stages: ``weight`` ranges, ``activation`` ranges and bit ``mapping`` in turn, as in the
-            paper, or ``joint``: all three in each iteration.
+            published code (the paper's Algorithm 1 begins with the mapping), or ``joint``: all three in each iteration.
         patch_size: Side of the patches that fine-tuning sees, LR pixels: the upper left corners of those that
             calibration sees, which lie at random themselves unless the data set has ``fixed_crops``; None: whole.
         cache_teacher: Run the float network once an image instead of once a draw; wants ``fixed_crops`` of the data
@@ -100,6 +106,8 @@ class AdaBMOptions:
         clipping_norm: Exponent of the error that this search minimises: 2 as in the paper, 1 against outliers.
         precision: Of convolutions while fine-tuning: float32, bfloat16, or auto (bfloat16 where the CPU or GPU computes
             in it). Calibration and evaluation are float32 always.
+        compile: Run the network through PyTorch's compiler while fine-tuning: true, false, or ``auto``, on a GPU
+            where the run is long enough to win back the minutes that it takes.
     """
 
     total_iter: int
@@ -116,6 +124,12 @@ class AdaBMOptions:
     bit_aware_clipping: bool = True
     clipping_norm: float = 2.0
     precision: str = 'auto'
+    compile: bool | str = 'auto'
+
+    @property
+    def clipping(self) -> Clipping:
+        """How calibration finds ranges."""
+        return Clipping(self.bit_aware_clipping, self.clipping_norm, self.ranges)
 
     @classmethod
     def from_dict(cls, train: Mapping) -> AdaBMOptions:
@@ -190,3 +204,4 @@ def _check_values(given: Mapping) -> None:
         raise DynqError(f'train.stages: {stages!r} must be made of {", ".join(STAGES)}.')
     for key in ('bit_aware_clipping', 'cache_teacher'):
         check_switch(f'train.{key}', given.get(key, True))
+    check_compile(given.get('compile', 'auto'))

@@ -7,21 +7,23 @@ from pathlib import Path
 import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
-from torch import nn
+from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.calibration import Calibration
-from dynq_basicsr.models.distributed import broadcast_module, gather_shares
-from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
 from dynq_basicsr.models.granular_options import GranularOptions
-from dynq_basicsr.models.precision import products_in
-from dynq_basicsr.models.progress import TrainingBar
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from dynq_basicsr.models.train_checks import TRAIN_KEYS, check_train
-from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
-from dynq_basicsr.quantization.compiled import CannotCompile, Kernel, compile_rounding, compiled_rounding
+from dynq_basicsr.numerics.matmul import matmul_dtype
+from dynq_basicsr.quantization.clipping import Clipping
+from dynq_basicsr.quantization.run import Mode
+from dynq_basicsr.training.calibration import Calibration
+from dynq_basicsr.training.compiling import CompiledNetwork, wants_compiler
+from dynq_basicsr.training.distributed import broadcast_module, gather_shares
+from dynq_basicsr.training.optimizing import FUSED, fused
+from dynq_basicsr.training.progress import TrainingBar
+from dynq_basicsr.training.survey import draw_patches, survey
 
 _BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 
@@ -55,18 +57,23 @@ class GranularDQModel(QuantizedModel):
 
     def init_training_settings(self) -> None:
         """Calibrate where that is to be done; then BasicSR's losses, optimizer, scheduler and EMA."""
-        if not isinstance(self.network, QuantizedSR):
+        net = self.network
+        if not isinstance(net, QuantizedSR):
             raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
         self.teacher = self._build_teacher() if self.recipe.teacher else None
-        self.kernels = self._compile() if self.recipe.compile else {}
-        begins = not self.network.calibrated
+        self.matmul_dtype = matmul_dtype(self.recipe.precision, self.device)
+        begins = not net.calibrated
         if begins:
             gather_shares(self._calibrate)
-            broadcast_module(self.network)
+            broadcast_module(net)
+            net.calibrated = True  # on the other ranks, too
         super().init_training_settings()
         if begins and hasattr(self, 'net_g_ema'):
-            self.net_g_ema.load_state_dict(self.network.state_dict())
+            self.net_g_ema.load_state_dict(net.state_dict())
         self._set_mode()
+        compiles = wants_compiler(self.recipe.compile, self.device, self.opt['train']['total_iter'])
+        self.compiled = CompiledNetwork(self.net_g, self.device) if compiles else None
+        self.training_net = self.compiled or self.net_g
 
     def _build_teacher(self) -> QuantizedSR:
         """The float network, which pads images as ours does; not trained, and no part of a checkpoint."""
@@ -74,41 +81,27 @@ class GranularDQModel(QuantizedModel):
         load_weights(net, self.recipe.teacher, None, 'train.teacher')
         return net.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
-    def _compile(self) -> dict[str, Kernel]:
-        """Kernels for the gradients of this network's rounding, or a line that says why there are none."""
-        logger, gradient = get_root_logger(), self.network.quantization.rounding_gradient
-        if self.device.type != 'cpu':
-            logger.info('train.compile: only for training on the CPU, so it does nothing here.')
-            return {}
-        logger.info('Compiling the gradients of rounding (about half a minute)')
-        try:
-            return {gradient: compile_rounding(gradient)}
-        except CannotCompile as error:
-            logger.info(f'train.compile: cannot be done here, so training goes on without, only slower ({error}).')
-            return {}
-
     @torch.no_grad()
-    def prepare_target(self) -> None:
-        """Let the teacher's output take the place of the ground truth."""
-        if self.teacher is not None:
-            self.gt = self.teacher(self.lq).float()
+    def training_target(self) -> Tensor:
+        """The ground truth, or the teacher's output in its place."""
+        if self.teacher is None:
+            return self.gt
+        return self.teacher(self.lq, mode=Mode.FLOAT, matmul_dtype=self.matmul_dtype).float()
 
-    @property
-    def _entropy_policy(self) -> GranularityEntropyPolicy | None:
-        """The policy, where it hands out bits by entropy."""
-        policy = self.network.policy
-        return policy if isinstance(policy, GranularityEntropyPolicy) and policy.entropy_bits else None
+    def training_forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The quantized network's output, and the mean bits of the batch."""
+        output, bits, _ = self.training_net(self.lq, mode=Mode.TRAINING, matmul_dtype=self.matmul_dtype, details=True)
+        return output, {'bits': bits.mean()} if len(bits) else {}
 
     def _calibrate(self) -> list:
-        """Measure entropies and ranges, on rank 0: by themselves, ranks may draw other patches."""
+        """Measure what the policy wants to know, and ranges, on rank 0: by themselves, ranks may draw other patches."""
         if get_dist_info()[0] != 0:
             return []
         net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
-        if policy := self._entropy_policy:
-            cache = Path(self.opt['path']['experiments_root']).parent / 'entropies'
-            policy.set_distribution(survey_entropies(dataset, self.recipe.entropy_patches, cache, seed))
+        cache = Path(self.opt['path']['experiments_root']).parent / 'measures'
+        measures = survey(dataset, net.policy.measure, self.recipe.entropy_patches, cache, seed)
         self._set_mode(training=False)
-        calibration = Calibration(net, bit_aware_clipping=False)
+        calibration = Calibration(net, Clipping(bit_aware=False), measures)
         for patches in draw_patches(dataset, self.recipe.calibration_patches, seed):
             calibration.observe(patches.to(self.device))
         calibration.finish()
@@ -141,34 +134,29 @@ class GranularDQModel(QuantizedModel):
             {'params': ranges, 'lr': self.recipe.lr_range, 'weight_decay': 0},
             {'params': gate, 'lr': lr_gate},
         ]
+        if kind in FUSED:
+            options.setdefault('fused', fused(self.device))
         self.optimizer_g = self.get_optimizer(kind, [group for group in groups if group['params']], **options)
         self.optimizers.append(self.optimizer_g)
 
     def optimize_parameters(self, current_iter: int) -> None:
         """One iteration of BasicSR's training, the network quantized."""
         if self.bar is None:
-            self.bar = TrainingBar(self.opt['train']['total_iter'], current_iter - 1)
-        if policy := self._entropy_policy:
-            policy.adapting = current_iter <= self.recipe.adapt_iter
+            self.bar = TrainingBar(self.opt['train']['total_iter'], current_iter - 1, self.opt['logger']['print_freq'])
+        if current_iter <= self.recipe.adapt_iter:
+            self.network.policy.adapt(self.lq)
         try:
-            with (
-                products_in(self.recipe.precision, self.device),
-                compiled_rounding(self.kernels),
-                self.network.tracing() as trace,
-            ):
-                super().optimize_parameters(current_iter)
+            if self.compiled:
+                self.compiled.begin_step()
+            super().optimize_parameters(current_iter)
+            self.bar.update('training', self.figures.glance)
         except BaseException:
+            self.network.holder.clear()  # which a backward pass that fails leaves full
             self.bar.close()
             raise
-        if trace.bits:
-            self.log_dict['bits'] = trace.mean().item()
-        self.bar.update('training', self.log_dict)
 
     def save(self, epoch: int, current_iter: int) -> None:
-        """Save network and state; at the end, say what became of the thresholds."""
+        """Save network and state; at the end, say what became of the policy."""
         super().save(epoch, current_iter)
-        policy = self._entropy_policy
-        if policy and current_iter == -1:
-            pairs = zip(policy.quantiles.tolist(), policy.thresholds().tolist(), strict=True)
-            text = ', '.join(f'{value:.3f} nats (quantile {quantile:.3f})' for quantile, value in pairs)
-            get_root_logger().info(f'Entropy thresholds: {text}.')
+        if current_iter == -1 and (summary := self.network.policy.summary()):
+            get_root_logger().info(summary)

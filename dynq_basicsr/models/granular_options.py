@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from dynq_basicsr.errors import DynqError, check_choice, check_number, check_switch
-from dynq_basicsr.models.precision import PRECISIONS
+from dynq_basicsr.numerics.matmul import PRECISIONS
+from dynq_basicsr.training.compiling import check_compile
 
 _COUNTS = {'adapt_iter': 0, 'entropy_patches': 2, 'calibration_patches': 1}
 
@@ -23,8 +24,8 @@ class GranularOptions:
         freeze_batch_norm: Keep statistics of batch normalization as they are, which a trained float network wants.
         precision: Of convolutions and linear layers in training: float32, bfloat16, or auto (bfloat16 where the
             hardware computes in it).
-        compile: Compile the gradients of rounding before the first iteration (about half a minute), where training
-            runs on the CPU and a C++ compiler is found.
+        compile: Run the network through PyTorch's compiler in training: true, false, or ``auto``, on a GPU where the
+            run is long enough to win back the minutes that it takes. Without a compiler, training says so and goes on.
         lr_range: Learning rate of ranges and steps, relative to each; ``optim_g.lr`` is that of the weights.
         lr_gate: Learning rate of the controller; None: that of the weights.
         teacher: File of float weights of the same backbone, those of ``params_ema`` where it has both; the losses then
@@ -36,7 +37,7 @@ class GranularOptions:
     calibration_patches: int = 64
     freeze_batch_norm: bool = True
     precision: str = 'float32'
-    compile: bool = False
+    compile: bool | str = 'auto'
     lr_range: float = 1e-3
     lr_gate: float | None = None
     teacher: str | None = None
@@ -50,8 +51,8 @@ class GranularOptions:
         if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
             raise DynqError(f'train.teacher: must be a file of float weights, or left out, not {self.teacher!r}.')
         check_choice('train.precision', self.precision, PRECISIONS)
-        for key in ('freeze_batch_norm', 'compile'):
-            check_switch(f'train.{key}', getattr(self, key))
+        check_switch('train.freeze_batch_norm', self.freeze_batch_norm)
+        check_compile(self.compile)
 
     @classmethod
     def names(cls) -> list[str]:

@@ -20,13 +20,13 @@ from dynq_basicsr.archs.padding import SizeRequirement, run_padded
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.compat.interrupted_epoch import randomness_kept
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.distributed import broadcast_module, gather_shares, share_of
-from dynq_basicsr.models.precision import Products
-from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost
+from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
-from dynq_basicsr.report.bitmaps import save_bit_map
+from dynq_basicsr.report.bit_map import save_bit_map
+from dynq_basicsr.training.distributed import broadcast_module, gather_shares, share_of
+from dynq_basicsr.training.records import TestRecords
 
 STRIP = 256  # rows that are converted at once
 
@@ -76,12 +76,25 @@ class PatchwiseModel(SRModel):
         """Take a batch; nothing is kept from the batch before, so that two large images are never held at once."""
         for name in ('gt', 'output'):
             self.__dict__.pop(name, None)
-        super().feed_data(data)
-        self.lq = self.lq.contiguous(memory_format=torch.channels_last)
+        self.lq = self._to_device(data['lq']).contiguous(memory_format=torch.channels_last)
+        if 'gt' in data:
+            self.gt = self._to_device(data['gt'])
 
-    def _run(self, net: nn.Module, patches: Tensor) -> Tensor:
-        """Run the network on patches of any size; a plain network is padded here, a wrapped one pads by itself."""
-        with Products():
+    def _to_device(self, images: Tensor) -> Tensor:
+        """A batch on the device; a GPU fetches it from pinned memory while it is still at work on the one before."""
+        if self.device.type != 'cuda':
+            return images.to(self.device)
+        return images.pin_memory().to(self.device, non_blocking=True)
+
+    def _run(self, net: nn.Module, patches: Tensor, indices: list[int]) -> Tensor:
+        """Run the network on patches of any size, and note the bits that it used.
+
+        A plain network is padded here, a wrapped one pads by itself.
+        """
+        if isinstance(net, QuantizedSR):
+            result, bits, _ = net(patches, mode=Mode.EXACT, details=True)
+            self.usage.add(indices, net.plan.adaptive, bits)
+        else:
             result = run_padded(net, patches, self._sizes)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
@@ -96,17 +109,9 @@ class PatchwiseModel(SRModel):
         if self._cost is None:
             self._cost = measure_cost(net, self.lq.shape[1])
         height, width = self.lq.shape[-2:]
-        self.usage = BitUsage(self._cost, tile_boxes(height, width, self.tiling), height, width)
-        if isinstance(net, QuantizedSR):
-            with net.tracing() as trace:
-                self.output = run_tiled(
-                    self.lq,
-                    self.tiling,
-                    lambda patches: self._run(net, patches),
-                    lambda batch: self.usage.add(batch, trace),
-                )
-        else:
-            self.output = run_tiled(self.lq, self.tiling, lambda patches: self._run(net, patches), lambda batch: None)
+        static = net.static_bits() if isinstance(net, QuantizedSR) else {}
+        self.usage = BitUsage(self._cost, tile_boxes(height, width, self.tiling), height, width, static=static)
+        self.output = run_tiled(self.lq, self.tiling, lambda *batch: self._run(net, *batch))
         for module, training in modes.items():
             module.training = training
 

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 
 import torch
 from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info, master_only
-from torch import nn
+from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.compat.interrupted_epoch import position
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.allocator import keep_freed_memory
-from dynq_basicsr.models.distributed import gather
 from dynq_basicsr.models.option_checks import check_options, check_sections
 from dynq_basicsr.models.patchwise_model import PatchwiseModel
-from dynq_basicsr.models.records import add_to_curve
-from dynq_basicsr.models.saving import save_atomically
 from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.models.tiling import TilingOptions
 from dynq_basicsr.models.train_checks import check_train
+from dynq_basicsr.numerics.allocator import keep_freed_memory
 from dynq_basicsr.quantization.cost import model_size
+from dynq_basicsr.training.distributed import gather
+from dynq_basicsr.training.figures import TrainingFigures
+from dynq_basicsr.training.records import add_to_curve
+from dynq_basicsr.training.saving import save_atomically
 
 
 class QuantizedModel(PatchwiseModel):
@@ -51,6 +51,7 @@ class QuantizedModel(PatchwiseModel):
             keep_freed_memory()
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
         self._worked = 0.0
+        self.figures = TrainingFigures('Lower the learning rates (train.optim_g.lr, train.lr).')
         super().__init__(opt)
         if hasattr(self, 'net_g_ema'):
             self.net_g_ema.to(memory_format=torch.channels_last)
@@ -121,34 +122,57 @@ class QuantizedModel(PatchwiseModel):
             buffer.copy_(buffers[name])
 
     def optimize_parameters(self, current_iter: int) -> None:
-        """One iteration of BasicSR's training.
+        """One iteration of BasicSR's training, without waiting for the device.
 
         Raises:
-            DynqError: If there is no ground truth, or a loss is not finite.
+            DynqError: If there is no ground truth.
         """
         if not hasattr(self, 'gt'):
             raise DynqError('datasets.train: training needs ground truth; use a data set of pairs.')
         start = time.perf_counter()
-        self.prepare_target()
-        super().optimize_parameters(current_iter)
-        self.check_losses(current_iter)
+        target = self.training_target()
+        self.optimizer_g.zero_grad()
+        self.output, others = self.training_forward()
+        losses = {}
+        if self.cri_pix:
+            losses['l_pix'] = self.cri_pix(self.output, target)
+        if self.cri_perceptual:
+            found = zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, target), strict=True)
+            losses.update((name, loss) for name, loss in found if loss is not None)
+        sum(losses.values()).backward()
+        self.optimizer_g.step()
+        self.figures.note(current_iter, losses, others)
+        if self.ema_decay > 0:
+            self.model_ema(decay=self.ema_decay)
         self._worked += time.perf_counter() - start
 
-    def prepare_target(self) -> None:
-        """What an iteration does to ``self.gt`` before it: nothing, here."""
+    def training_target(self) -> Tensor:
+        """What the output is compared with: the ground truth, here."""
+        return self.gt
 
-    def check_losses(self, current_iter: int) -> None:
-        """Stop where a loss of ``self.log_dict`` is NaN or infinite, before anything is saved.
+    def training_forward(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's output for ``self.lq``, and figures to tell beside the losses."""
+        return self.net_g(self.lq), {}
+
+    @property
+    def log_dict(self) -> dict[str, float]:
+        """The newest losses and figures; fetched from the device now, by all processes together.
 
         Raises:
-            DynqError: Names the loss and the iteration.
+            DynqError: If a loss was not finite.
         """
-        for name, value in self.log_dict.items():
-            if not math.isfinite(value):
-                raise DynqError(
-                    f'The loss {name} became {value} in iteration {current_iter}; training stops and the last saved '
-                    'checkpoint stays. Lower the learning rate in train.optim_g.lr.'
-                )
+        return self._read_figures()
+
+    def _read_figures(self) -> dict[str, float]:
+        """Fetch the figures; what that waits for is work of the iterations before."""
+        start = time.perf_counter()
+        try:
+            return self.figures.read()
+        finally:
+            self._add_seconds(time.perf_counter() - start)
+
+    def _add_seconds(self, seconds: float) -> None:
+        self._worked += seconds
 
     @property
     def worked(self) -> float:
@@ -158,6 +182,12 @@ class QuantizedModel(PatchwiseModel):
     def training_memory(self) -> dict[str, object]:
         """What a training state holds beside BasicSR's own: plain values, for ``resume_training``."""
         return {'worked': self._worked}
+
+    def save(self, epoch: int, current_iter: int) -> None:
+        """Save network and state, if the losses until here were finite."""
+        if self.is_train:
+            self._read_figures()
+        super().save(epoch, current_iter)
 
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         """Save what resuming needs, atomically; every rank must call it, rank 0 writes."""
@@ -191,6 +221,8 @@ class QuantizedModel(PatchwiseModel):
 
         A state that was saved in this iteration is saved anew, with the best metrics.
         """
+        if self.is_train:
+            self._read_figures()
         super().dist_validation(dataloader, current_iter, tb_logger, save_img)
         if self.is_train and get_dist_info()[0] == 0:
             file = Path(self.opt['path']['experiments_root']) / 'curve.csv'

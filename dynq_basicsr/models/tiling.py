@@ -11,9 +11,7 @@ from torch import Tensor
 from dynq_basicsr.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
 
 
-def run_tiled(
-    image: Tensor, options: TilingOptions, run: Callable[[Tensor], Tensor], report: Callable[[list[int]], None]
-) -> Tensor:
+def run_tiled(image: Tensor, options: TilingOptions, run: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
     """Super-resolve one image patch by patch; patches of one size run as batches.
 
     Every result is rounded to 8 bits before it is merged, as the papers' code does. Beside the image and the returned
@@ -22,8 +20,7 @@ def run_tiled(
     Args:
         image: (1, C, H, W) in [0, 1].
         options: Where patches lie and how they merge.
-        run: The network, (N, C, h, w) -> (N, C', s * h, s * w).
-        report: Told the indices (into ``tile_boxes``) of each batch, after it ran.
+        run: The network, (N, C, h, w) -> (N, C', s * h, s * w); told the indices (into ``tile_boxes``) of the batch.
 
     Returns:
         (1, C', s * H, s * W) in [0, 1], on the 8-bit grid where it was tiled.
@@ -31,9 +28,7 @@ def run_tiled(
     height, width = image.shape[-2:]
     boxes = tile_boxes(height, width, options)
     if len(boxes) == 1:
-        result = run(image)
-        report([0])
-        return result
+        return run(image, [0])
     by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, (top, left, bottom, right) in enumerate(boxes):
         by_size[bottom - top, right - left].append(index)
@@ -42,8 +37,7 @@ def run_tiled(
         for start in range(0, len(indices), options.patch_batch):
             batch = indices[start : start + options.patch_batch]
             patches = torch.cat([image[..., t:b, le:r] for t, le, b, r in (boxes[index] for index in batch)])
-            results = run(patches).clamp(0, 1).mul(255).round().div(255)
-            report(batch)
+            results = run(patches, batch).clamp(0, 1).mul(255).round().div(255)
             scale = results.shape[-1] // patches.shape[-1]
             if canvas is None:
                 canvas = results.new_zeros(1, results.shape[1], scale * height, scale * width)

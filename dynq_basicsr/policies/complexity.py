@@ -26,11 +26,18 @@ def gradient_density(image: Tensor) -> Tensor:
     Returns:
         (N,), >= 0.
     """
-    grey = _grey(image)
-    smooth, slope = image.new_tensor([1, 2, 1]) / 4, image.new_tensor([-1, 0, 1]) / 2
-    kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)]).unsqueeze(1)
-    gradients = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode='replicate'), kernels)
-    return 1000 * gradients.abs().mean(dim=(1, 2, 3))
+    padded = F.pad(_grey(image), (1, 1, 1, 1), mode='replicate')
+    # Sobel is a mean of neighbours across, a difference along. Sums, since the numbers of a kernel would be sent to the
+    # device in each call.
+    total = 0.0
+    for along, across in ((3, 2), (2, 3)):
+        inner = padded.shape[across] - 2
+        first, middle, last = (padded.narrow(across, start, inner) for start in range(3))
+        smooth = (first + 2 * middle + last) / 4
+        length = padded.shape[along] - 2
+        slope = (smooth.narrow(along, 2, length) - smooth.narrow(along, 0, length)) / 2
+        total = total + slope.abs().mean(dim=(1, 2, 3))
+    return 1000 * total / 2
 
 
 def entropy(image: Tensor) -> Tensor:
@@ -60,5 +67,6 @@ def entropy(image: Tensor) -> Tensor:
 def _grey(image: Tensor) -> Tensor:
     """(N, 1, H, W) of (N, C, H, W)."""
     if image.shape[1] == 3:
-        return torch.einsum('nchw,c->nhw', image, image.new_tensor(_LUMA)).unsqueeze(1)
+        red, green, blue = (weight * image[:, channel : channel + 1] for channel, weight in enumerate(_LUMA))
+        return red + green + blue
     return image.mean(dim=1, keepdim=True)

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import torch
 from torch import Tensor
 
-from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
-from dynq_basicsr.quantization.context import Decision
+from dynq_basicsr.policies.base import POLICIES, BitPolicy
 
 
+@POLICIES.register('Fixed')
 class FixedPolicy(BitPolicy):
-    """Every layer gets the base bits.
-
-    Args:
-        body: Holds the base bits.
-    """
-
-    def __init__(self, body: AdaptiveBody) -> None:
-        super().__init__()
-        self.bits = body.activation.bits
+    """Every layer gets the base bits."""
 
     @property
     def candidates(self) -> tuple[int, ...]:
         """The base bits."""
-        return (self.bits,)
+        return (int(self.base),)
 
-    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
+    def decide(self, image: Tensor, shallow: Tensor | None) -> Tensor:
         """Answer the base bits, whatever the image."""
-        return lambda index, x: float(self.bits)
+        return torch.full((self.num_layers, 1), self.base, device=image.device)
+
+    def bit_configs(self) -> dict[str, tuple[float, ...]]:
+        """One assignment."""
+        return {f'a{int(self.base)}': (self.base,) * self.num_layers}
+
+    def runtime_spec(self) -> dict[str, object]:
+        """Always that one."""
+        return {'type': 'fixed', 'code': f'a{int(self.base)}'}

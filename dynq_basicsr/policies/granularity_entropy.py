@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import gcd
 
 import torch
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynq_basicsr.errors import DynqError, check_number, check_switch
-from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
+from dynq_basicsr.policies.base import POLICIES, AdaptiveBody, BitPolicy, CalibrationStatistics, ParameterGroup
 from dynq_basicsr.policies.complexity import entropy
-from dynq_basicsr.quantization.context import Decision
 from dynq_basicsr.quantization.options import FLOAT_BITS
 
 # Points at which the distribution of entropies is kept: 0, 0.5, ..., 100 percent, as in the published code.
@@ -59,6 +58,7 @@ class GranularityBitController(nn.Module):
         return self.gate(torch.cat(means, dim=1))
 
 
+@POLICIES.register('GranularDQ')
 class GranularityEntropyPolicy(BitPolicy):
     """One bit-width a patch, for all layers (Granular-DQ, Wang et al., AAAI 2025).
 
@@ -76,9 +76,6 @@ class GranularityEntropyPolicy(BitPolicy):
         adaptive_thresholds: Whether thresholds follow the batches of the first epoch (ATC).
         threshold_momentum: What a threshold keeps of itself in an iteration.
         temperature: Of the Gumbel-softmax.
-
-    Attributes:
-        adapting: While true, training forwards move the thresholds.
     """
 
     needs_shallow = True
@@ -94,7 +91,7 @@ class GranularityEntropyPolicy(BitPolicy):
         threshold_momentum: float = 0.9997,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(body)
         self.granularity_bits = _ascending_bits('granularity_bits', granularity_bits)
         self.entropy_bits = _ascending_bits('entropy_bits', entropy_bits) if entropy_bits else ()
         if self.entropy_bits:
@@ -104,13 +101,14 @@ class GranularityEntropyPolicy(BitPolicy):
         check_number('network_g.policy.temperature', temperature, 1e-3)
         check_switch('network_g.policy.adaptive_thresholds', adaptive_thresholds)
         self.adaptive_thresholds, self.momentum, self.temperature = adaptive_thresholds, threshold_momentum, temperature
-        self.adapting = False
         choices = len(self.granularity_bits)
         self.controller = (
             GranularityBitController(body.shallow_channels, granularities, choices) if choices > 1 else None
         )
         self.needs_shallow = self.controller is not None
         _check_body(body, self.candidates)
+        self.register_buffer('_own', torch.tensor(self.granularity_bits, dtype=torch.float32), persistent=False)
+        self.register_buffer('_by_entropy', torch.tensor(self.entropy_bits, dtype=torch.float32), persistent=False)
         self.register_buffer('quantiles', torch.tensor(entropy_quantiles if self.entropy_bits else ()))
         self.register_buffer('entropies', torch.full((QUANTILE_POINTS if self.entropy_bits else 0,), float('nan')))
 
@@ -124,6 +122,16 @@ class GranularityEntropyPolicy(BitPolicy):
     def measured(self) -> bool:
         """Whether the distribution of entropies is known, where it is needed."""
         return not torch.isnan(self.entropies).any()
+
+    def measure(self, image: Tensor) -> Tensor | None:
+        """Entropy, (N,), where it hands out bits."""
+        return entropy(image) if self.entropy_bits else None
+
+    @torch.no_grad()
+    def calibrate(self, statistics: CalibrationStatistics) -> None:
+        """Take the distribution of entropies from those of training patches."""
+        if self.entropy_bits and len(statistics.measures):
+            self.set_distribution(statistics.measures)
 
     @torch.no_grad()
     def set_distribution(self, entropies: Tensor) -> None:
@@ -139,71 +147,93 @@ class GranularityEntropyPolicy(BitPolicy):
 
     def entropy_to_bit(self, values: Tensor) -> Tensor:
         """Bits of patches of these entropies, (N,) -> (N,)."""
-        bits = torch.tensor(self.entropy_bits, dtype=values.dtype, device=values.device)
-        return bits[torch.searchsorted(self.thresholds(), values)]
+        return self._by_entropy[(values.unsqueeze(1) > self.thresholds()).sum(dim=1)]
 
     @torch.no_grad()
-    def adapt(self, values: Tensor) -> None:
+    def adapt(self, image: Tensor) -> None:
         """ATC: move each quantile towards the place of its threshold among the entropies of a batch (Eq. 10).
 
         t becomes gamma t + (1 - gamma) (H_t - min) / (max - min), within [0, 1], and quantiles stay apart. All
         processes see the smallest and largest entropy of all their batches.
 
         Args:
-            values: Entropies of the batch, (N,).
+            image: The batch, (N, C, H, W).
         """
+        if not (self.adaptive_thresholds and self.entropy_bits):
+            return
+        values = entropy(image)
         extremes = torch.stack([-values.min(), values.max()])
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(extremes, dist.ReduceOp.MAX)
         lowest, highest = -extremes[0], extremes[1]
-        if highest <= lowest:
-            return
         place = ((self.thresholds() - lowest) / (highest - lowest)).clamp(0, 1)
-        moved = torch.lerp(place, self.quantiles, self.momentum).tolist()
-        for index in range(1, len(moved)):
-            moved[index] = max(moved[index], moved[index - 1] + MIN_GAP)
-        self.quantiles.copy_(self.quantiles.new_tensor(moved))
+        moved = torch.lerp(place, self.quantiles, self.momentum)
+        gaps = MIN_GAP * torch.arange(len(moved), device=moved.device, dtype=moved.dtype)
+        moved = (moved - gaps).cummax(dim=0).values + gaps
+        self.quantiles.copy_(torch.where(highest > lowest, moved, self.quantiles))
 
-    def choose(self, image: Tensor, shallow: Callable[[], Tensor]) -> Tensor:
+    def choose(self, image: Tensor, shallow: Tensor | None) -> Tensor:
         """Bits of each image, (N,), with a gradient to the controller in training.
 
         The gradient takes every choice at its own candidate, the last one before entropy lowers it. Were it taken at
         what entropy makes of it, the L1 loss alone would teach the controller to prefer the candidate below, which is
         more bits for most patches.
         """
-        most = image.new_full((len(image),), float(self.granularity_bits[-1]))
+        own = self._own.to(image.dtype)
+        most = own[-1].expand(len(image))
         if self.entropy_bits:
-            values = entropy(image)
-            if self.training and self.adapting and self.adaptive_thresholds:
-                self.adapt(values)
-            most = self.entropy_to_bit(values)
+            most = self.entropy_to_bit(entropy(image))
         if self.controller is None:
             return most
-        logits = self.controller(shallow())
+        logits = self.controller(shallow)
         if self.training:
             chosen = F.gumbel_softmax(logits, tau=self.temperature, hard=True)
         else:
-            chosen = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
-        own = image.new_tensor(self.granularity_bits)
+            # not one_hot, which reads from the device to check what it is given
+            chosen = torch.zeros_like(logits).scatter_(1, logits.argmax(dim=1, keepdim=True), 1.0)
         given = torch.cat([own[:-1].expand(len(image), -1), most.unsqueeze(1)], dim=1)
         index = chosen.detach().argmax(dim=1, keepdim=True)
         bits = (chosen * own).sum(dim=1)
         return bits + (given.gather(1, index).squeeze(1) - bits).detach()
 
-    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
-        """Choose when the first layer asks, and give all layers the same answer."""
-        chosen: list[Tensor] = []
+    def decide(self, image: Tensor, shallow: Tensor | None) -> Tensor:
+        """The same bits for all layers, (K, N)."""
+        return self.choose(image, shallow).expand(self.num_layers, -1)
 
-        def answer(index: int, x: Tensor) -> Tensor:
-            if not chosen:
-                chosen.append(self.choose(image, shallow))
-            return chosen[0]
+    @property
+    def runtime_module(self) -> nn.Module | None:
+        """The controller."""
+        return self.controller
 
-        return answer
-
-    def learned(self) -> dict[str, list[nn.Parameter]]:
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
         """The controller's parameters."""
-        return {'gate': list(self.controller.parameters())} if self.controller else {}
+        return {'gate': ParameterGroup(list(self.controller.parameters()), lr=1e-4)} if self.controller else {}
+
+    def bit_configs(self) -> dict[str, tuple[float, ...]]:
+        """An assignment a candidate."""
+        if not self.measured:
+            raise DynqError(
+                'network_g.policy: the distribution of entropies was never measured; train the network first.'
+            )
+        return {f'a{bits}': (float(bits),) * self.num_layers for bits in self.candidates}
+
+    def runtime_spec(self) -> dict[str, object]:
+        """Choices of the controller, and thresholds of entropies."""
+        return {
+            'type': 'granularity_entropy',
+            'choices': list(self.granularity_bits),
+            'entropy_bits': list(self.entropy_bits),
+            'thresholds': self.thresholds().tolist() if self.entropy_bits else [],
+            'codes': {str(bits): f'a{bits}' for bits in self.candidates},
+        }
+
+    def summary(self) -> str:
+        """The entropy thresholds and what they are quantiles of."""
+        if not self.entropy_bits:
+            return ''
+        pairs = zip(self.quantiles.tolist(), self.thresholds().tolist(), strict=True)
+        text = ', '.join(f'{value:.3f} nats (quantile {quantile:.3f})' for quantile, value in pairs)
+        return f'Entropy thresholds: {text}.'
 
 
 def _ascending_bits(key: str, bits: object) -> tuple[int, ...]:

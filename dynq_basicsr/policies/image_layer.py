@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.errors import DynqError, check_number, check_switch
-from dynq_basicsr.policies.base import AdaptiveBody, BitPolicy
+from dynq_basicsr.policies.base import (
+    POLICIES,
+    AdaptiveBody,
+    BitBudget,
+    BitPolicy,
+    CalibrationStatistics,
+    ParameterGroup,
+)
 from dynq_basicsr.policies.complexity import gradient_density
-from dynq_basicsr.quantization.context import Decision
 
 # Smallest distance between neighbouring complexity thresholds, in units of ``gradient_density``.
 MIN_GAP = 0.1
@@ -21,11 +27,12 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     return soft + (hard - soft).detach()
 
 
+@POLICIES.register('AdaBM')
 class ImageLayerPolicy(BitPolicy):
-    """b(j, k) = b_base + b_I(j) + b_L(k), clamped to the stated range (AdaBM Eq. 3).
+    """b(j, k) = b_base + b_I(j) + b_L(k), clamped to the stated range (AdaBM Eq. 2).
 
-    The image-to-bit map compares the image's gradient density with learned thresholds (Eq. 4, 5); the layer-to-bit map
-    is one learned number per layer, rounded to {-1, 0, 1} (Eq. 7). Hard decisions forward, tanh surrogates backward.
+    The image-to-bit map compares the image's gradient density with learned thresholds (Eq. 3); the layer-to-bit map
+    is one learned number per layer, rounded to {-1, 0, 1} (Eq. 4). Hard decisions forward, tanh surrogates backward.
 
     Args:
         body: Number of adaptive layers, base bits, and the range that bits are clamped to.
@@ -46,7 +53,7 @@ class ImageLayerPolicy(BitPolicy):
         image_percentile: float = 10,
         layer_percentile: float = 30,
     ) -> None:
-        super().__init__()
+        super().__init__(body)
         for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
             check_number(f'network_g.policy.{key}', value, 0, 49)
         for key, value in (('image_to_bit', image_to_bit), ('layer_to_bit', layer_to_bit)):
@@ -58,7 +65,6 @@ class ImageLayerPolicy(BitPolicy):
             raise DynqError(
                 f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'
             )
-        self.base = float(body.activation.bits)
         self.bits_range = body.activation.bits_range
         self.image_to_bit, self.layer_to_bit = image_to_bit, layer_to_bit
         self.image_percentile, self.layer_percentile = image_percentile, layer_percentile
@@ -77,7 +83,7 @@ class ImageLayerPolicy(BitPolicy):
         """Image factor b_I for each complexity, (N,) -> (N,).
 
         The surrogate is a tanh through the middle of the outer thresholds with slope 2 / (u - l), the published code's
-        correction of the paper's Eq. 5, scaled to the outer factors.
+        correction of the paper's Eq. 7, scaled to the outer factors.
         """
         if not self.image_to_bit:
             return torch.zeros_like(complexity)
@@ -112,31 +118,75 @@ class ImageLayerPolicy(BitPolicy):
         bits = {int(self.base) + image + layer for image in images for layer in layers}
         return tuple(sorted({min(max(one, low), high) for one in bits}))
 
-    def decide(self, image: Tensor, shallow: Callable[[], Tensor]) -> Decision:
-        """Fix the image factors; each layer then adds its own."""
+    def decide(self, image: Tensor, shallow: Tensor | None) -> Tensor:
+        """Bits (K, N): base, image factors and layer factors."""
         image_bits = self.image_bits(gradient_density(image))
-        layer_bits = self.layer_bits().unbind()
-        return lambda index, x: self.clamp(self.base + image_bits + layer_bits[index])
+        return self.clamp(self.base + image_bits + self.layer_bits().unsqueeze(1))
 
-    def learned(self) -> dict[str, list[nn.Parameter]]:
+    def typical_bits(self) -> Tensor:
+        """Bits of each layer for an image of factor 0, (K,)."""
+        return self.clamp(self.base + self.layer_bits()).detach()
+
+    def losses(self, bits: Tensor, budget: BitBudget) -> dict[str, Tensor]:
+        """The bit loss: mean bits above the target (AdaBM, where the losses are Eq. 10-13)."""
+        return {'l_bit': budget.excess(bits)} if self.parameter_groups() else {}
+
+    def parameter_groups(self) -> dict[str, ParameterGroup]:
         """Layer factors and complexity thresholds, those that are in use."""
-        kinds = {'layer': (self.layer_to_bit, self.layer_factors), 'image': (self.image_to_bit, self.thresholds)}
-        return {kind: [parameter] for kind, (used, parameter) in kinds.items() if used}
+        groups = {}
+        if self.layer_to_bit:
+            groups['layer'] = ParameterGroup([self.layer_factors], lr=0.01)
+        if self.image_to_bit:
+            groups['image'] = ParameterGroup([self.thresholds], lr=0.1)
+        return groups
+
+    def _by_factor(self) -> list[tuple[float, ...]]:
+        """Bits of the layers for each image factor."""
+        factors = self.image_factors.tolist() if self.image_to_bit else [0.0]
+        layers = self.layer_bits().detach()
+        return [tuple(self.clamp(self.base + factor + layers).tolist()) for factor in factors]
+
+    def bit_configs(self) -> dict[str, tuple[float, ...]]:
+        """An assignment an image factor; two factors can come to the same bits where these are clamped."""
+        factors = self.image_factors.tolist() if self.image_to_bit else [0.0]
+        known: dict[tuple[float, ...], str] = {}
+        for factor, bits in zip(factors, self._by_factor(), strict=True):
+            known.setdefault(bits, f'a{int(self.base + factor)}')
+        return {name: bits for bits, name in known.items()}
+
+    def runtime_spec(self) -> dict[str, object]:
+        """The thresholds, and the assignment between each two of them."""
+        configs = self.bit_configs()
+        if len(configs) == 1:
+            return {'type': 'fixed', 'code': next(iter(configs))}
+        names = {bits: name for name, bits in configs.items()}
+        return {
+            'type': 'image_complexity',
+            'thresholds': self.ordered_thresholds().tolist(),
+            'codes': [names[bits] for bits in self._by_factor()],
+        }
+
+    def summary(self) -> str:
+        """Thresholds and layer bits."""
+        thresholds = ', '.join(f'{value:.2f}' for value in self.ordered_thresholds().tolist())
+        bits = ' '.join(f'{one:.0f}' for one in self.typical_bits().tolist())
+        return f'Complexity thresholds {thresholds}; layer bits {bits}.'
+
+    def measure(self, image: Tensor) -> Tensor:
+        """Gradient density, (N,)."""
+        return gradient_density(image)
 
     @torch.no_grad()
-    def calibrate(self, complexities: Tensor, sensitivities: Tensor) -> None:
-        """Initialise both maps from calibration statistics.
-
-        Args:
-            complexities: Gradient density of each calibration patch, (n,).
-            sensitivities: Mean standard deviation of each layer's input, (K,).
-        """
+    def calibrate(self, statistics: CalibrationStatistics) -> None:
+        """Initialise both maps: percentiles of the images' gradient densities and of the layers' deviations."""
+        complexities = statistics.measures.double().to(self.thresholds.device)
+        sensitivities = statistics.deviations.double().to(self.thresholds.device)
         low = self.image_percentile / 100
-        quantiles = torch.linspace(low, 1 - low, len(self.thresholds), dtype=torch.float64)
+        quantiles = torch.linspace(low, 1 - low, len(self.thresholds), dtype=torch.float64, device=complexities.device)
         if len(quantiles) == 1:
             quantiles[:] = 0.5
-        self.thresholds.copy_(torch.quantile(complexities.double(), quantiles))
+        self.thresholds.copy_(torch.quantile(complexities, quantiles))
         self.thresholds.copy_(self.ordered_thresholds())
         low = self.layer_percentile / 100
-        bounds = torch.quantile(sensitivities.double(), torch.tensor([low, 1 - low], dtype=torch.float64))
+        bounds = torch.quantile(sensitivities, sensitivities.new_tensor([low, 1 - low]))
         self.layer_factors.copy_((sensitivities > bounds[1]).float() - (sensitivities < bounds[0]).float())

@@ -58,14 +58,6 @@ def measure_cost(net: nn.Module, in_channels: int = 3) -> NetworkCost:
         net: A network, quantized or not.
         in_channels: Channels of the image it takes.
     """
-    context = getattr(net, 'context', None)
-    if context is not None:
-        with context.floating():
-            return _measure(net, in_channels)
-    return _measure(net, in_channels)
-
-
-def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
     sizes = getattr(net, 'sizes', None)
     size = sizes.padded(PROBE_SIZE) if sizes else PROBE_SIZE
     pixels = size**2
@@ -87,7 +79,10 @@ def _measure(net: nn.Module, in_channels: int) -> NetworkCost:
     training = net.training
     try:
         with FlopCounterMode(display=False) as counter:
-            net.eval()(torch.zeros(1, in_channels, size, size, device=parameter.device, dtype=parameter.dtype))
+            # the bare backbone, which is the float network; a wrapper would do no more than pad
+            getattr(net, 'backbone', net).eval()(
+                torch.zeros(1, in_channels, size, size, device=parameter.device, dtype=parameter.dtype)
+            )
     finally:
         net.train(training)
         for hook in hooks:

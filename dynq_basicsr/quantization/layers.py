@@ -1,199 +1,113 @@
-"""Quantized layers: a float layer's weight, two ranges, and bits that come from the context."""
+"""Quantized layers: a float layer's weight, two quantizers, and a grid that comes from the run."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.quantization.context import BitContext
-from dynq_basicsr.quantization.fake_quantize import (
-    fake_quantize_weight,
-    per_sample,
-    round_to_integers,
-    weight_grid,
-)
-from dynq_basicsr.quantization.float64 import convolve_in_float64, has_float64
+from dynq_basicsr.numerics.exact import multiply_integers
+from dynq_basicsr.numerics.fake_quantize import round_to_integers
+from dynq_basicsr.numerics.matmul import multiply
 from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
-from dynq_basicsr.quantization.ranges import ActivationRange, RangeTable, StepTable, WeightRange
-
-
-def _sums_products(device: torch.device) -> bool:
-    """Whether convolutions are known to add products, instead of transforming their operands as Winograd's do."""
-    return device.type == 'cpu' and platform.machine().lower() in ('x86_64', 'amd64')
-
-
-def _casts(device: torch.device) -> bool:
-    try:
-        return torch.is_autocast_enabled(device.type)
-    except TypeError:  # before PyTorch 2.4
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
+from dynq_basicsr.quantization.quantizers import QUANTIZERS
+from dynq_basicsr.quantization.run import Mode, Run, RunHolder
+from dynq_basicsr.quantization.weights import WeightRange, quantize_weights
 
 
 class QuantLayer:
     """What quantized convolutions and linear layers have in common; mixed into the float class.
 
-    Where no gradient is recorded, a layer whose operands are both integers times a scale multiplies the integers
-    themselves and scales the sum. Float32 holds such sums exactly, whatever the order of summation: memory format,
-    batch, threads and device then change no level, and integer kernels give the same numbers. (Below 2^24, that is:
-    8-bit operands could exceed it if nearly all of them were large at once, and such a sum is rounded as any other.)
-    Networks in half precision and autocast multiply fake-quantized operands.
+    In ``Mode.EXACT``, a layer whose operands are both integers times a scale multiplies the integers themselves and
+    scales the sum (``numerics.exact``): memory format, batch, threads and device then change no level, and integer
+    kernels give the same numbers. Networks in half precision multiply fake-quantized operands.
 
     Attributes:
         name: The layer's name in the backbone.
-        index: Its number among the adaptive layers, in the backbone's module order; ``None`` for a static layer, which
-            always uses the bits of its own options.
+        position: Its number among the quantized layers, in the backbone's module order.
+        index: Its number among the adaptive layers, likewise; ``None`` for a static layer, which always uses the bits
+            of its own options.
         options: Bits, granularity and grids.
-        context: Shared with all layers of the network.
-        activation_range: Of its input.
+        holder: Shared with all layers of the network: knows the run in progress.
+        activation_range: Quantizer of its input.
         weight_range: Of its weight.
         norm: The batch normalization that alone reads its result (see ``fold``), in a tuple, since it is no part of the
             layer; empty: none.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, ...) to the float layer's result of quantized operands, or of float ones if the context says so."""
-        if not self.context.quantizing:
-            return self._multiply(x, self.weight, self.bias)
-        if not self.exact:
-            return self._multiply(self.quantized_input(x), self.quantized_weight(), self.bias)
-        bits = self._bits(x)
-        with torch._C.DisableTorchFunction():
-            scale, low, high = (per_sample(value, x) for value in self.activation_range.integer_grid(bits))
-            integers = round_to_integers(x, scale, low, high)
-            weight, weight_scale, bias = self.integer_weight()
-        sums = self._multiply(integers, weight, None)
-        with torch._C.DisableTorchFunction():
-            if not _sums_products(sums.device):
-                sums.round_()
-            result = sums.mul_(scale * self._by_channel(weight_scale))
-            return result if bias is None else result.add_(self._by_channel(bias))
+        """Map (N, ...) to the layer's result as the run's mode has it; without a run, to the float layer's."""
+        run = self.holder.run
+        if run is None:
+            return super().forward(x)
+        if run.mode is Mode.FLOAT:
+            return self._float(x, run.matmul_dtype)
+        grid = self._grid(run, x)
+        if run.mode is Mode.EXACT and self.integer:
+            return self._exact(x, grid)
+        return self._simulated(x, grid, run)
+
+    def _float(self, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+        if dtype is None:
+            return super().forward(x)
+        return multiply(self, x, self.weight, self.bias, dtype)
+
+    def _simulated(self, x: Tensor, grid: Tensor | None, run: Run) -> Tensor:
+        if grid is not None:
+            x = self.activation_range.quantize(x, grid, run.matmul_dtype)
+        weight = run.weights[self.position]
+        return multiply(self, x, self.weight if weight is None else weight, self.bias, run.matmul_dtype)
+
+    def _exact(self, x: Tensor, grid: Tensor) -> Tensor:
+        weight, weight_scale, bias = self.integer_weight()
+        return multiply_integers(self, round_to_integers(x, grid), grid[0], weight, weight_scale, bias)
+
+    def _grid(self, run: Run, x: Tensor) -> Tensor | None:
+        """The row of the grid table, or the grid at the bits that the policy decides for this input."""
+        if run.decide is None or self.index is None:
+            return run.grids[self.position]
+        run.bits[self.index] = bits = run.decide(self.index, x)
+        return self.activation_range.grid(bits)
 
     @property
-    def exact(self) -> bool:
-        """Whether it multiplies integers now."""
-        if not (self.options.integer and self.context.exact):
-            return False
-        return self.weight.dtype.itemsize >= 4 and not _casts(self.weight.device)
+    def integer(self) -> bool:
+        """Whether it multiplies integers where the mode is exact."""
+        return self.options.integer and self.weight.dtype.itemsize >= 4
 
     @property
     def folds(self) -> bool:
-        """Whether it does what its batch normalization would do, which then does nothing."""
-        return bool(self.norm) and self.exact and not self.norm[0].training
+        """Whether it does what its batch normalization would do, which then does nothing, where the mode is exact."""
+        return len(self.norm) > 0 and self.integer and not self.norm[0].training
 
     @torch.no_grad()
     def integer_weight(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The weight as whole numbers (floating point), their scale and the bias, (C_out,) each, where it is ``exact``.
+        """The weight as whole numbers (floating point), their scale and bias, (C_out,) each, where it is ``integer``.
 
         A batch normalization that it ``folds`` is in scale and bias; the scale may be negative then.
         """
-        scale, low, high = weight_grid(self.weight_range.upper, self.options.weight.bits)
-        integers = round_to_integers(self.weight_range.moved(self.weight), scale, low, high)
-        scale, bias = scale.flatten().expand(len(integers)), self.bias
+        grid, weight = self.weight_range.grid(), self.weight_range.with_offset(self.weight)
+        integers = round_to_integers(weight, grid)
+        scale, bias = grid[0].expand(len(weight)), self.bias
         if self.folds:
             scale, bias = with_norm(self.norm[0], scale, bias)
         return integers, scale, bias
 
     def quantized_weight(self) -> Tensor:
         """The fake-quantized weight."""
-        options = self.options.weight
-        if options.bits == FLOAT_BITS:
-            return self.weight
-        gradient = self.options.rounding_gradient
-        with torch._C.DisableTorchFunction():
-            weight = self.weight_range.moved(self.weight)
-            return fake_quantize_weight(weight, self.weight_range.upper, options.bits, options.grid, gradient)
-
-    def quantized_input(self, x: Tensor) -> Tensor:
-        """Fake-quantize the input (N, ...) at the layer's own bits, or those that the context decides a sample."""
-        bits = self._bits(x)
-        if self.options.activation.bits == FLOAT_BITS:
-            return x
-        with torch._C.DisableTorchFunction():  # nothing here that ``Products`` wants to see, and asking it costs time
-            return self.activation_range.quantize(x, bits)
-
-    def _bits(self, x: Tensor) -> Tensor | float:
-        """Bits of the input, a number or one a sample; noted where the context traces."""
-        bits, trace = self.options.activation.bits, self.context.trace
-        if not (bits == FLOAT_BITS or self.index is None):
-            bits = self.context.decision(self.index, x)
-        if trace is not None:
-            (trace.static if self.index is None else trace.bits)[self.name] = bits
-        if isinstance(bits, Tensor) and len(bits) != len(x):
-            # windows of attention lie on the sample axis, sample by sample
-            bits = bits.repeat_interleave(len(x) // len(bits))
-        return bits
+        return quantize_weights([self.weight], [self.weight_range], self.options.rounding_gradient)[0]
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
     """``nn.Conv2d`` with quantized weight and input, (N, C, H, W) to (N, C_out, H', W')."""
 
-    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return self._conv_forward(x, weight, bias)
-
-    def _by_channel(self, values: Tensor) -> Tensor:
-        return values.view(-1, 1, 1)
-
 
 class QuantLinear(QuantLayer, nn.Linear):
     """``nn.Linear`` with quantized weight and input, (N, ..., C) to (N, ..., C_out); samples are the first axis."""
 
-    def _multiply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return torch.nn.functional.linear(x, weight, bias)
-
-    def _by_channel(self, values: Tensor) -> Tensor:
-        return values
-
-
-class Precise:
-    """What float modules ahead of quantized layers have in common; mixed into the class of a module without parameters.
-
-    While sums are to be exact, it computes in float64 and rounds to float32. What float32 sums in another order differs
-    in the last place, which decides about one in a million roundings, and at few bits one changed level changes much.
-
-    Attributes:
-        name: The module's name in the backbone.
-        context: Shared with the quantized layers of the network.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the plain module's; anything but float32, and devices without float64, as they are."""
-        if not self.context.exact or x.dtype != torch.float32 or not has_float64(x.device):
-            return super().forward(x)
-        return self._in_float64(x)
-
-    def _in_float64(self, x: Tensor) -> Tensor:
-        return super().forward(x.double()).float()
-
-
-class PreciseConv2d(Precise, nn.Conv2d):
-    """A convolution whose sums are of float64."""
-
-    def _in_float64(self, x: Tensor) -> Tensor:
-        return convolve_in_float64(self, x)
-
-
-@cache
-def _precise(kind: type[nn.Module]) -> type[nn.Module]:
-    return PreciseConv2d if kind is nn.Conv2d else type(f'Precise{kind.__name__}', (Precise, kind), {})
-
-
-def make_precise(module: nn.Module, name: str, context: BitContext) -> None:
-    """Turn a float module into its ``Precise`` twin, in place.
-
-    Args:
-        module: An ``nn.Conv2d``, or any module without parameters.
-        name: Its name in the backbone.
-        context: The context that says when sums are to be exact.
-    """
-    module.__class__, module.name, module.context = _precise(type(module)), name, context
-
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization that leaves its work to the layer before it while that one ``folds`` it.
+    """Batch normalization that leaves its work to the layer before it where that one ``folds`` it.
 
     Attributes:
         layer: The layer, in a tuple, since it is no part of the normalization.
@@ -201,7 +115,11 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
-        return x if self.layer[0].folds else super().forward(x)
+        layer = self.layer[0]
+        run = layer.holder.run
+        if run is not None and run.mode is Mode.EXACT and layer.folds:
+            return x
+        return super().forward(x)
 
 
 def with_norm(norm: nn.BatchNorm2d, factor: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -243,8 +161,9 @@ def quantize_layer(
     name: str,
     index: int | None,
     options: QuantizationOptions,
-    context: BitContext,
+    holder: RunHolder,
     candidates: Sequence[int] = (),
+    position: int = 0,
 ) -> None:
     """Turn a float layer into its quantized twin, in place: same object, same parameters, same hooks.
 
@@ -253,17 +172,18 @@ def quantize_layer(
         name: Its name in the backbone.
         index: Its number among the adaptive layers; ``None`` for a static one.
         options: Bits, granularity and grids.
-        context: The context to ask for bits.
-        candidates: Ascending bits that it can answer; empty: the layer's own.
+        holder: Where it finds the run that it is part of.
+        candidates: Ascending bits that it can be asked for; empty: the layer's own.
+        position: Its number among all quantized layers.
     """
     layer.__class__ = QUANTIZED_CLASSES[type(layer)]
-    layer.name, layer.index, layer.options, layer.context, layer.norm = name, index, options, context, ()
-    if options.activation.quantizer == 'range':
-        layer.activation_range = ActivationRange(options)
-    else:
-        table = RangeTable if options.activation.quantizer == 'learned_range' else StepTable
-        layer.activation_range = table(candidates or (options.activation.bits,), options)
+    layer.name, layer.index, layer.position, layer.norm = name, index, position, ()
+    layer.options, layer.holder = options, holder
+    activation = options.activation
+    layer.activation_range = QUANTIZERS[activation.quantizer](
+        candidates or (activation.bits,), activation.grid, options.rounding_gradient
+    )
     layer.weight_range = WeightRange(layer.weight, options.weight)
     # A parameter that nothing uses gets no gradient, which DistributedDataParallel does not forgive.
-    layer.activation_range.requires_grad_(options.activation.bits != FLOAT_BITS)
+    layer.activation_range.requires_grad_(activation.bits != FLOAT_BITS)
     layer.weight_range.requires_grad_(options.weight.bits != FLOAT_BITS)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from dynq_basicsr.errors import DynqError, check_choice, check_keys
-from dynq_basicsr.quantization.fake_quantize import GRIDS, ROUNDING_GRADIENTS
+from dynq_basicsr.numerics.fake_quantize import GRADIENTS
+from dynq_basicsr.quantization.grids import GRIDS
+from dynq_basicsr.quantization.quantizers import QUANTIZERS
 
 FLOAT_BITS = 32
 # Of head, upsampler and tail in scope full (AdaBM, section 4.3).
 END_BITS = 8
 SCOPES = ('body', 'full')
-QUANTIZERS = ('range', 'learned_range', 'learned_step', 'pams')
 
 
 def check_bits(section: str, bits: object) -> int:
@@ -33,7 +34,7 @@ class WeightOptions:
     Attributes:
         bits: 2..8, or 32 for float.
         granularity: One clipping bound a ``tensor`` or an output ``channel``.
-        grid: ``integer`` or ``literal``, see ``fake_quantize_weight``.
+        grid: ``integer`` or ``literal``, see ``quantization/grids.py``.
         rounding: ``nearest``, or ``learned``: fine-tuning moves each weight before it is rounded, so that rounding
             errors of a layer can make up for each other (the aim of AdaRound, Nagel et al., ICML 2020).
     """
@@ -62,7 +63,7 @@ class ActivationOptions:
     Attributes:
         bits: Base bits, 2..8, or 32 for float.
         bits_range: What adaptive bits are clamped to.
-        grid: ``integer`` or ``literal``, see ``fake_quantize_activation``.
+        grid: ``integer`` or ``literal``, see ``quantization/grids.py``.
         quantizer: ``range`` (a lower and an upper bound for all bits, AdaBM), ``learned_range`` (such a pair a
             bit-width), ``learned_step`` (one step a bit-width, QuantSR) or ``pams`` (likewise, symmetric).
     """
@@ -83,8 +84,7 @@ class ActivationOptions:
                 f'{section}.bits_range: [{low}, {high}] must lie in 2..8 and hold the base bits {self.bits}.'
             )
         check_choice(f'{section}.grid', self.grid, GRIDS)
-        check_choice(f'{section}.quantizer', self.quantizer, QUANTIZERS)
-        if self.quantizer != 'range' and self.grid != 'integer':
+        if self.grid not in QUANTIZERS[self.quantizer].grids:
             raise DynqError(f'{section}.grid: {self.quantizer} has the integer grid only; leave grid out.')
 
 
@@ -111,7 +111,7 @@ class QuantizationOptions:
 
     def __post_init__(self) -> None:
         check_choice('quantization.scope', self.scope, SCOPES)
-        check_choice('quantization.rounding_gradient', self.rounding_gradient, ROUNDING_GRADIENTS)
+        check_choice('quantization.rounding_gradient', self.rounding_gradient, GRADIENTS)
 
     @property
     def enabled(self) -> bool:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynq_basicsr.quantization.observers import InputObserver
-from dynq_basicsr.quantization.options import WeightOptions
+from dynq_basicsr.quantization.observers import Observed
 from dynq_basicsr.quantization.searches import search_weight_range
+
+if TYPE_CHECKING:
+    from dynq_basicsr.quantization.options import WeightOptions
 
 WEIGHT_RULES = ('omse', 'minmax', 'percentile')
 ACTIVATION_RULES = ('minmax', 'percentile', 'density')
@@ -40,13 +44,13 @@ class RangeRules:
         percent = self.percentile if self.weight_range == 'percentile' else 0
         return weight_percentile(weight, percent, options.per_channel)
 
-    def activation_bounds(self, observer: InputObserver) -> tuple[float, float]:
-        """(lower, upper) of a layer's input."""
+    def activation_bounds(self, observed: Observed) -> tuple[Tensor, Tensor]:
+        """(lower, upper) of the inputs of L layers, each (L,), float64."""
         if self.activation_range == 'percentile':
-            return percentile_range(observer, self.percentile)
+            return percentile_range(observed, self.percentile)
         if self.activation_range == 'density':
-            return density_range(observer, self.density_mass)
-        return observer.lower, observer.upper
+            return density_range(observed, self.density_mass)
+        return observed.lower, observed.upper
 
 
 @torch.no_grad()
@@ -69,23 +73,25 @@ def weight_percentile(weight: Tensor, percent: float, per_channel: bool = False)
     return bounds.view(-1, *[1] * (weight.dim() - 1)) if per_channel else bounds.squeeze(0)
 
 
-def percentile_range(observer: InputObserver, percent: float) -> tuple[float, float]:
-    """The percentiles ``percent`` and ``100 - percent`` of all calibration data, read off the histogram.
+def percentile_range(observed: Observed, percent: float) -> tuple[Tensor, Tensor]:
+    """The percentiles ``percent`` and ``100 - percent`` of all calibration data, read off the histograms.
 
     Args:
-        observer: What calibration saw of the layer's input.
+        observed: What calibration saw of the inputs of L layers.
         percent: In [0, 50); 0 gives minimum and maximum.
 
     Returns:
-        (lower, upper).
+        (lower, upper), each (L,), float64.
     """
-    edges, below = _distribution(observer)
     shares = np.array([percent, 100 - percent]) / 100
-    bounds = np.interp(shares * below[-1], below, edges).clip(observer.lower, observer.upper)
-    return float(bounds[0]), float(bounds[1])
+
+    def bounds(one: _Distribution) -> np.ndarray:
+        return np.interp(shares * one.below[-1], one.below, one.edges).clip(one.lower, one.upper)
+
+    return _for_each_layer(bounds, observed)
 
 
-def density_range(observer: InputObserver, mass: float = 1e-4) -> tuple[float, float]:
+def density_range(observed: Observed, mass: float = 1e-4) -> tuple[Tensor, Tensor]:
     """PTQ4SR's density-based dual clipping: cut where the data is thinnest.
 
     Of a histogram of 2048 bins, the emptier one of the two end bins is dropped, again and again, until the next one
@@ -93,30 +99,50 @@ def density_range(observer: InputObserver, mass: float = 1e-4) -> tuple[float, f
     calibration set at once.
 
     Args:
-        observer: What calibration saw of the layer's input.
+        observed: What calibration saw of the inputs of L layers.
         mass: Fraction of the values that may be cut off, in [0, 0.5].
 
     Returns:
-        (lower, upper), edges of the bins that remain. Neither need be on its own side of zero.
+        (lower, upper), each (L,), float64: edges of the bins that remain. Neither need be on its own side of zero.
     """
-    edges, below = _distribution(observer)
-    bounds = np.linspace(observer.lower, observer.upper, DENSITY_BINS + 1)
-    # the observer's bins do not align with these: a bin that straddles an edge is shared out
-    inner = np.interp(bounds[1:-1], edges, below)
-    counts = np.diff(inner, prepend=0, append=below[-1]).tolist()
-    left, right, budget = 0, DENSITY_BINS - 1, mass * below[-1]
-    while left < right and min(counts[left], counts[right]) <= budget:
-        if counts[left] <= counts[right]:
-            budget -= counts[left]
-            left += 1
-        else:
-            budget -= counts[right]
-            right -= 1
-    return float(bounds[left]), float(bounds[right + 1])
+
+    def bounds(one: _Distribution) -> np.ndarray:
+        places = np.linspace(one.lower, one.upper, DENSITY_BINS + 1)
+        # the observer's bins do not align with these: a bin that straddles an edge is shared out
+        inner = np.interp(places[1:-1], one.edges, one.below)
+        counts = np.diff(inner, prepend=0, append=one.below[-1]).tolist()
+        left, right, budget = 0, DENSITY_BINS - 1, mass * one.below[-1]
+        while left < right and min(counts[left], counts[right]) <= budget:
+            if counts[left] <= counts[right]:
+                budget -= counts[left]
+                left += 1
+            else:
+                budget -= counts[right]
+                right -= 1
+        return places[[left, right + 1]]
+
+    return _for_each_layer(bounds, observed)
 
 
-def _distribution(observer: InputObserver) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the observer's bins, and how many values lie below each."""
-    counts = observer.counts.numpy()
-    edges = np.linspace(-observer.limit, observer.limit, len(counts) + 1)
-    return edges, np.concatenate([[0], counts.cumsum()])
+@dataclass(frozen=True)
+class _Distribution:
+    """One layer's smallest and largest value, edges of the observer's bins, and how many values lie below each."""
+
+    lower: float
+    upper: float
+    edges: np.ndarray
+    below: np.ndarray
+
+
+def _for_each_layer(bounds: Callable[[_Distribution], np.ndarray], observed: Observed) -> tuple[Tensor, Tensor]:
+    """A rule that gives both bounds of one layer, applied to all of them, on the host: it runs but once."""
+    host = observed.to('cpu')
+    results = []
+    for lower, upper, limit, counts in zip(
+        host.lower.tolist(), host.upper.tolist(), host.limit.tolist(), host.counts.numpy(), strict=True
+    ):
+        edges = np.linspace(-limit, limit, len(counts) + 1)
+        below = np.concatenate([[0], counts.cumsum()])
+        results.append(bounds(_Distribution(lower, upper, edges, below)))
+    lower, upper = torch.from_numpy(np.array(results).reshape(-1, 2).T.copy()).to(observed.lower)
+    return lower, upper

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from dynq_basicsr.quantization.context import BitTrace
 from dynq_basicsr.quantization.cost import NetworkCost
 from dynq_basicsr.quantization.options import FLOAT_BITS
 
@@ -32,12 +32,10 @@ class BitUsage:
     bits: dict[str, Tensor] = field(default_factory=dict)
     static: dict[str, float] = field(default_factory=dict)
 
-    def add(self, patches: list[int], trace: BitTrace) -> None:
-        """Enter what a batch of patches used."""
-        self.static.update(trace.static)
-        for name, bits in trace.bits.items():
-            row = self.bits.setdefault(name, torch.full((len(self.boxes),), float('nan')))
-            row[patches] = torch.as_tensor(bits, dtype=row.dtype).cpu()
+    def add(self, patches: list[int], names: Sequence[str], bits: Tensor) -> None:
+        """Enter what a batch of patches used: the bits of these adaptive layers, (K, N), or (K, 1) for all patches."""
+        for name, row in zip(names, bits.detach().float().cpu(), strict=True):
+            self.bits.setdefault(name, torch.full((len(self.boxes),), float('nan')))[patches] = row
 
     @property
     def areas(self) -> Tensor:

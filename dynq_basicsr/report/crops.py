@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 from dynq_basicsr.report.one_image import read_lr_image
 from dynq_basicsr.report.sheet import Sheet
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError, nearest
 from dynq_basicsr.report.layer_charts import bit_colours
 from dynq_basicsr.report.sheet import INK, QUIET, Sheet
@@ -160,7 +161,7 @@ def measure(option_file: str | Path, name: str | None, count: int) -> tuple[np.n
     key, dataset = choose_set(options, option_file, name)
     register_plugin()
     if dataset['phase'] == 'train':
-        survey = import_module('dynq_basicsr.models.entropy_survey')
+        survey = import_module('dynq_basicsr.training.survey')
         patches, what = survey.draw_patches(dataset, count, options.get('manual_seed') or 0), 'training patches'
     else:
         patches, what = cut_patches(dataset, options.get('val') or {}), 'patches of the test'
@@ -194,7 +195,7 @@ def thresholds_of_quantiles(option_file: str | Path, entropies: np.ndarray) -> T
     import torch
 
     from dynq_basicsr.policies.base import AdaptiveBody
-    from dynq_basicsr.policies.registry import build_policy
+    from dynq_basicsr.policies.build import build_policy
     from dynq_basicsr.quantization.options import ActivationOptions
     from dynq_basicsr.report.one_image import read_options
 
@@ -219,8 +220,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 after an error that the user can mend.
     """
-    from dynq_basicsr.report.command import run_command
-
     prog = 'python -m dynq_basicsr.report.entropies'
     parser = argparse.ArgumentParser(prog=prog, description='Draw the entropies of patches, and their bits.')
     parser.add_argument('-opt', required=True, help='an option file of GranularDQModel, or one for tests')

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.command import run_command
 
 STYLES = ('plain', 'markdown')
 

@@ -9,7 +9,7 @@ from basicsr.archs import build_network
 from torch import nn
 
 from dynq_basicsr import plugin
-from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.training.calibration import Calibration
 
 plugin.register()
 

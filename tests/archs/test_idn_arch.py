@@ -14,9 +14,10 @@ from torch.nn.functional import leaky_relu
 from dynq_basicsr.archs.idn_arch import IDN, luma_of, upsample_bicubic
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
-from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.quantization.cost import measure_cost
 from dynq_basicsr.quantization.layers import QuantConv2d
+from dynq_basicsr.quantization.run import Mode, Run
+from dynq_basicsr.training.calibration import Calibration
 
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
 ALL_CONVS = [f'conv{block}_{index}' for block in range(3, 7) for index in range(1, 7)]
@@ -218,21 +219,23 @@ def test_one_range_a_channel_fits_grouped_convolutions(quantized, images):
 def test_a_grouped_convolution_is_its_groups(calibrated):
     net = calibrated('IDN', policy='Fixed')
     layer, x = net.backbone.conv3_2, torch.randn(2, 12, 5, 5)
-    with net.context.deciding(net.policy.decide(torch.rand(2, 3, 5, 5), None)):
-        output, weight, values = layer(x), layer.quantized_weight(), layer.quantized_input(x)
+    weight, grid = layer.quantized_weight(), layer.activation_range.grid(torch.tensor([4.0]))
+    values = layer.activation_range.quantize(x, grid)
     parts = [
         torch.nn.functional.conv2d(values[:, 3 * k : 3 * k + 3], weight[2 * k : 2 * k + 2], padding=1) for k in range(4)
     ]
-    torch.testing.assert_close(output, torch.cat(parts, 1) + layer.bias.view(1, -1, 1, 1))
+    for mode in (Mode.TRAINING, Mode.EXACT):
+        net.holder.run = Run(mode, layers=len(net.quant_layers()))
+        net.holder.run.grids[layer.position], net.holder.run.weights[layer.position] = grid, weight
+        torch.testing.assert_close(layer(x), torch.cat(parts, 1) + layer.bias.view(1, -1, 1, 1))
 
 
 @torch.no_grad()
 def test_a_batch_of_two_at_different_bits_equals_two_of_one(calibrated, images):
     net = calibrated('IDN').double()
     pair = images[[0, 3]].double()
-    with net.tracing() as trace:
-        together = net(pair)
-    low, high = trace.bits['conv3_2'].tolist()
+    together, bits, _ = net(pair, details=True)
+    low, high = bits[net.plan.adaptive.index('conv3_2')].tolist()
     assert low < high
     alone = torch.cat([net(image.unsqueeze(0)) for image in pair])
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)

@@ -7,9 +7,9 @@ from torch import nn
 from dynq_basicsr.archs.layer_plan import _ahead
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.quantization.layers import QuantLayer
 from dynq_basicsr.quantization.selection import feature_taps, first_convolution
+from dynq_basicsr.training.calibration import Calibration
 
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
 FULL = {'weight': {'bits': 4}, 'activation': {'bits': 4}, 'scope': 'full'}
@@ -159,7 +159,7 @@ def test_float_convolutions_ahead_are_precise_where_no_attention_runs_ahead(kind
     layers = {layer.name: layer for layer in net.precise_layers() if 'attention' not in layer.name}
     assert list(layers) == PRECISE.get(kind, []) and set(layers) <= set(net.plan.precise)
     assert all('attention' in layer.name for layer in full.precise_layers())
-    assert all(layer.context is net.context for layer in layers.values())
+    assert all(layer.holder is net.holder and layer.float64 for layer in layers.values())
 
 
 def test_batch_norms_are_folded_but_for_what_the_policy_sees(quantized):

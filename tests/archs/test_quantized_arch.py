@@ -10,11 +10,14 @@ from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.calibration import Calibration
+from dynq_basicsr.quantization.clipping import Clipping
 from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.run import Mode
+from dynq_basicsr.training.calibration import Calibration
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
+FULL = {**W4A4, 'scope': 'full'}
 
 
 # -- switched off ----------------------------------------------------------------------------------------------------
@@ -25,10 +28,10 @@ def test_switched_off_it_is_the_bare_backbone_bit_for_bit(kind, section, bare, c
     expected = bare(kind)(images)
     net = calibrated(kind, quantization=section)
     assert not torch.equal(net(images), expected)
-    with net.floating():
-        assert torch.equal(net(images), expected)
-        last = images.contiguous(memory_format=torch.channels_last)
-        assert torch.equal(net(last), bare(kind)(last))
+    last = images.contiguous(memory_format=torch.channels_last)
+    for run in (lambda x: net(x, mode=Mode.FLOAT), net.backbone):
+        assert torch.equal(run(images), expected)
+        assert torch.equal(run(last), bare(kind)(last))
     assert not torch.equal(net(images), expected)
 
 
@@ -36,7 +39,7 @@ def granular(backbone, **quantization):
     net = QuantizedSR(backbone, {'weight': {'bits': 8}, 'activation': {'bits': 8}} | quantization,
                       {'type': 'GranularDQ'}).eval()  # fmt: skip
     net.policy.set_distribution(torch.linspace(0, 3.4, 100))
-    calibration = Calibration(net, bit_aware_clipping=False)
+    calibration = Calibration(net, Clipping(bit_aware=False))
     calibration.observe(torch.rand(2, 3, 24, 24))
     calibration.finish()
     return net
@@ -105,15 +108,11 @@ def test_an_uncalibrated_network_refuses_to_run(kind, quantized, images):
 def test_samples_are_independent(kind, section, calibrated, images):
     # in double precision: the order of summation, which differs with the batch, must not tip a value that is rounded
     net, images = calibrated(kind, quantization=section).double(), images.double()
-    with net.tracing() as trace:
-        together = net(images)
-    bits = dict(trace.bits)
+    together, bits, _ = net(images, details=True)
+    assert bits.shape == (len(net.plan.adaptive), len(images))
     for index, image in enumerate(images):
-        with net.tracing() as trace:
-            alone = net(image.unsqueeze(0))
-        assert {name: one.tolist() for name, one in trace.bits.items()} == {
-            name: [one[index].item()] for name, one in bits.items()
-        }
+        alone, own, _ = net(image.unsqueeze(0), details=True)
+        assert torch.equal(own, bits[:, index : index + 1])
         torch.testing.assert_close(together[index : index + 1], alone, rtol=1e-5, atol=1e-5)
 
 
@@ -151,7 +150,7 @@ def test_gradients_reach_ranges_and_maps_and_frozen_weights_stay_out(kind, secti
     net.requires_grad_(False)
     for parameter in learned:
         parameter.requires_grad_(True)
-    net(images).square().sum().backward()
+    net(images, mode=Mode.TRAINING).square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in learned)
     assert (net.policy.layer_factors.grad != 0).any() and (net.policy.thresholds.grad != 0).any()
     assert all(p.grad is None for p in net.parameters() if not p.requires_grad)
@@ -233,10 +232,9 @@ def test_traces_hold_every_layer_in_order_and_follow_the_image(kind, calibrated,
     net.policy.thresholds.copy_(torch.tensor([8.0, 40.0]))
     net.policy.layer_factors.zero_()
     net.policy.layer_factors[0] = 1
-    with net.tracing() as trace:
-        net(images)
-    assert sorted(trace.bits) == sorted(net.plan.adaptive) and len(trace.bits) == layer_count
-    first, *others = (trace.bits[name].tolist() for name in net.plan.adaptive)
+    bits = net(images, details=True).bits
+    assert bits.shape == (layer_count, len(images)) and len(net.plan.adaptive) == layer_count
+    first, *others = bits.tolist()
     assert all(other == others[0] for other in others) and first == [bits + 1 for bits in others[0]]
     assert others[0] == sorted(others[0]) and {3, 5} <= set(others[0])
 
@@ -244,10 +242,17 @@ def test_traces_hold_every_layer_in_order_and_follow_the_image(kind, calibrated,
 @torch.no_grad()
 def test_static_layers_use_their_own_bits_whatever_the_image(kind, calibrated, images):
     net = calibrated(kind, quantization={'weight': {'bits': 3}, 'activation': {'bits': 5}, 'scope': 'full'})
-    with net.tracing() as trace:
-        net(images)
-    assert trace.static == dict.fromkeys(net.plan.static, 5) | dict.fromkeys(net.plan.ends, 8)
-    assert set(trace.bits) == set(net.plan.adaptive) and len({bits[0].item() for bits in trace.bits.values()}) > 1
+    grids = {}
+    for one in net.quant_layers():
+        one.register_forward_pre_hook(lambda one, _: grids.update({one.name: net.holder.run.grids[one.position]}))
+    bits = net(images, details=True).bits
+    static = dict.fromkeys(net.plan.static, 5) | dict.fromkeys(net.plan.ends, 8)
+    assert net.static_bits() == static and len(set(bits[:, 0].tolist())) > 1
+    # what the layers really had: the number of levels of their grids
+    for name, grid in grids.items():
+        expected = bits[net.plan.adaptive.index(name)] if name in net.plan.adaptive else torch.tensor([static[name]])
+        assert torch.equal(grid[2] - grid[1], 2.0**expected - 1)
+    assert set(grids) == {*net.plan.adaptive, *static}
     for layer in net.quant_layers():
         scale = layer.weight_range.upper / (2 ** ((8 if layer.name in net.plan.ends else 3) - 1) - 1)
         torch.testing.assert_close(layer.quantized_weight() / scale, (layer.quantized_weight() / scale).round())
@@ -256,17 +261,15 @@ def test_static_layers_use_their_own_bits_whatever_the_image(kind, calibrated, i
 @torch.no_grad()
 def test_a_fixed_policy_uses_the_base_bits(calibrated, images):
     net = calibrated('EDSR', policy='Fixed')
-    with net.tracing() as trace:
-        net(images)
-    assert set(trace.bits.values()) == {4.0}
+    bits = net(images, details=True).bits
+    assert bits.tolist() == [[4.0]] * len(net.plan.adaptive)
 
 
 @torch.no_grad()
-def test_switched_off_nothing_is_traced(calibrated, images):
+def test_switched_off_there_are_no_bits(calibrated, images):
     net = calibrated('EDSR')
-    with net.tracing() as trace, net.floating():
-        net(images)
-    assert trace.bits == {}
+    output, bits, features = net(images, mode=Mode.FLOAT, details=True)
+    assert bits.shape == (0, 1) and features == () and torch.equal(output, net.backbone(images))
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
@@ -322,12 +325,11 @@ def test_the_default_window_of_a_transformer():
 ], ids=lambda backbone: backbone['type'])  # fmt: skip
 def test_images_of_any_size_are_padded_and_cropped(backbone):
     net = QuantizedSR(backbone, W4A4).eval()
-    net.calibrated.fill_(True)
+    net.calibrated = True
     with torch.no_grad():
         assert net(torch.rand(1, 3, 19, 23)).shape == (1, 3, 38, 46)
-        with net.floating():
-            even = torch.rand(1, 3, 14, 28)
-            assert torch.equal(net(even), net.backbone(even))
+        even = torch.rand(1, 3, 14, 28)
+        assert torch.equal(net(even, mode=Mode.FLOAT), net.backbone(even))
 
 
 @pytest.mark.parametrize('options', [{'upscale': 5}, {'num_feat': '8'}])
@@ -351,3 +353,122 @@ def test_no_order_of_summation_decides_a_rounding(kind, scope, calibrated):
         net(x[1:2])
     for whole, channels_last, alone in seen.values():
         assert torch.equal(channels_last, whole) and torch.equal(alone, whole[1:2])
+
+
+# -- runs ------------------------------------------------------------------------------------------------------------
+
+
+def train(net, images, steps=2):
+    """A few iterations that move every parameter."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        net.train()(images).square().mean().backward()
+        optimizer.step()
+    net.zero_grad()
+    assert net.holder.run is None
+
+
+def test_called_by_itself_the_backbone_is_the_float_network_even_after_training_steps(kind, bare, calibrated, images):
+    net, plain = calibrated(kind, quantization=FULL), bare(kind)
+    train(net, images)
+    plain.load_state_dict({key: net.backbone.state_dict()[key] for key in plain.state_dict()})
+    for mode in (True, False):
+        found, expected = net.train(mode).backbone, plain.train(mode)
+        torch.manual_seed(1)  # transformers drop paths
+        output = found(images)
+        torch.manual_seed(1)
+        assert torch.equal(output, expected(images))
+        output.square().sum().backward()
+    # through the float layers: no range learns
+    assert all(p.grad is None for layer in net.quant_layers() for p in layer.activation_range.parameters())
+
+
+def test_evaluation_does_not_depend_on_gradients_or_autocast(kind, section, calibrated, images):
+    net = calibrated(kind, quantization=section)
+    with torch.no_grad():
+        expected = net(images)
+    with torch.inference_mode():
+        assert torch.equal(net(images), expected)
+    for context in (torch.enable_grad(), torch.autocast('cpu', dtype=torch.bfloat16)):
+        with context:
+            output, bits, _ = net(images, details=True)
+            assert torch.equal(output, expected) and output.dtype == expected.dtype and not output.requires_grad
+            assert not bits.requires_grad
+
+
+def test_modes_by_name(calibrated, images):
+    net = calibrated('EDSR')
+    results = {mode: net(images, mode=mode) for mode in Mode}
+    for mode in Mode:
+        assert torch.equal(net(images, mode=mode.value), results[mode])
+    assert torch.equal(net(images), results['exact']) and torch.equal(net.train()(images), results['training'])
+    assert not any(torch.equal(results['float'], results[mode]) for mode in ('training', 'exact'))
+    torch.testing.assert_close(results['training'], results['exact'], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match='exakt'):
+        net(images, mode='exakt')
+
+
+@pytest.mark.parametrize('mode', list(Mode))
+@pytest.mark.parametrize('where', ['backbone', 'policy'])
+def test_an_exception_leaves_no_run_behind(where, mode, calibrated, images, monkeypatch):
+    net = calibrated('EDSR')
+    expected, floating = net(images, mode=mode), net.backbone(images)
+
+    def fail(*_):
+        assert net.holder.run is not None
+        raise RuntimeError('in the middle')
+
+    with monkeypatch.context() as patch:
+        if where == 'policy':
+            patch.setattr(net.policy, 'decide', fail)
+        handle = net.quant_layers()[1].register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match='in the middle'):
+            net(images, mode=mode)
+        handle.remove()
+    assert net.holder.run is None and torch.equal(net.backbone(images), floating)
+    assert torch.equal(net(images, mode=mode), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('kind', ['EDSR', 'SRResNetBN', 'SwinIR'])
+def test_a_deep_copy_has_a_holder_of_its_own(kind, calibrated, images):
+    net = calibrated(kind)
+    net.tap(net.quant_layers()[:2])
+    expected, _, features = net(images, details=True)
+    twin = deepcopy(net)
+    assert twin.holder is not net.holder and twin.holder.run is None
+    sharing = [module for module in twin.modules() if hasattr(module, 'holder')]
+    assert len(sharing) > len(net.quant_layers()) and all(module.holder is twin.holder for module in sharing)
+    assert twin.quant_layers() == [module for module in twin.modules() if isinstance(module, QuantLayer)]
+    assert not {id(module) for module in twin.modules()} & {id(module) for module in net.modules()}
+    for layer in twin.quant_layers():
+        assert all(norm in set(twin.modules()) and norm.layer == (layer,) for norm in layer.norm)
+        layer.weight.mul_(0.5)
+        layer.activation_range.log_upper.add_(0.5)
+    changed, _, others = twin(images, details=True)
+    again, _, same = net(images, details=True)
+    assert torch.equal(again, expected) and not torch.equal(changed, expected)
+    assert len(features) == len(same) == len(others) == 2 and all(map(torch.equal, features, same))
+    assert not torch.equal(features[0], others[0])
+
+
+@pytest.mark.parametrize('mode', ['training', 'exact'])
+def test_two_networks_do_not_disturb_each_other(mode, calibrated, images):
+    """One runs in the middle of the other, and both run before either's backward pass."""
+    one, other = calibrated('EDSR'), calibrated('SRResNetBN', quantization=FULL)
+    alone = [net(images, mode=mode) for net in (one, other)]
+    inner = []
+    handle = one.quant_layers()[1].register_forward_pre_hook(lambda *_: inner.append(other(images, mode=mode)))
+    both = [one(images, mode=mode), inner[0]]
+    handle.remove()
+    assert all(map(torch.equal, both, alone)) and one.holder.run is other.holder.run is None
+    if mode == 'training':
+        found, expected = [], []
+        for results, gradients in ((alone, expected), (both[::-1], found)):
+            for result in results:
+                result.square().sum().backward()
+            gradients += [p.grad for net in (one, other) for p in net.parameters()]
+            one.zero_grad()
+            other.zero_grad()
+        assert all(map(torch.equal, found, expected)) and len(found) > 50

@@ -9,8 +9,8 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.spandrel_arch import Spandrel, check_spandrel, recognise
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.training.calibration import Calibration
 
 pytest.importorskip('spandrel', reason='spandrel (extra community) is not installed')
 from spandrel.architectures.Compact import Compact  # noqa: E402
@@ -97,9 +97,8 @@ def test_the_linear_layers_of_the_mlps_are_quantized(kind, file, log_lines):
 @pytest.mark.parametrize('scope', ['body', 'full'])
 def test_tokens_carry_the_bits_of_their_sample(file, calibrated, images, scope):
     net, images = calibrated(file, scope=scope).double(), images.double()
-    with net.tracing() as trace:
-        together = net(images)
-    assert all(len(bits.unique()) > 1 for bits in trace.bits.values()) and len(trace.bits) == len(net.plan.adaptive)
+    together, bits, _ = net(images, details=True)
+    assert bits.shape == (len(net.plan.adaptive), len(images)) and all(len(row.unique()) > 1 for row in bits)
     alone = torch.cat([net(image.unsqueeze(0)) for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from basicsr.archs import build_network
 
-from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.backbones.checkpoints import EXTRA_STATE, load_weights
 from dynq_basicsr.errors import DynqError
 
 
@@ -17,10 +17,10 @@ def test_a_quantized_checkpoint_comes_back_whole(tmp_path, quantized_edsr):
     with torch.no_grad():
         for index, parameter in enumerate(net.parameters()):
             parameter.add_(index / 100)
-    net.calibrated.fill_(True)
+    net.calibrated = True
     torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
     load_weights(other, tmp_path / 'net.pth')
-    assert equal(other, net.state_dict()) and other.calibrated
+    assert equal(other, net.state_dict()) and other.calibrated is True
 
 
 def test_a_quantized_checkpoint_needs_a_quantized_network(tmp_path, edsr, quantized_edsr):
@@ -42,7 +42,7 @@ def test_a_float_checkpoint_leaves_quantizers_alone(tmp_path, quantized_edsr, we
     )
 
 
-@pytest.mark.parametrize('key', ['calibrated', 'policy.thresholds', 'backbone.body.0.conv1.weight_range.log_upper'])
+@pytest.mark.parametrize('key', [EXTRA_STATE, 'policy.thresholds', 'backbone.body.0.conv1.weight_range.log_upper'])
 def test_a_quantized_checkpoint_with_a_hole_is_refused(tmp_path, quantized_edsr, key):
     state = quantized_edsr().state_dict()
     del state[key]

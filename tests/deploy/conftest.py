@@ -126,9 +126,9 @@ def calibrated():
 
     from dynq_basicsr import plugin
     from dynq_basicsr.archs.quantized_arch import QuantizedSR
-    from dynq_basicsr.models.calibration import Calibration
     from dynq_basicsr.policies.complexity import entropy
     from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
+    from dynq_basicsr.training.calibration import Calibration
 
     plugin.register()
 

@@ -14,7 +14,6 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='the extra deploy is not
 
 from dynq_basicsr import export  # noqa: E402
 from dynq_basicsr.deploy.check import Agreement, agreement, run_at  # noqa: E402
-from dynq_basicsr.deploy.codes import enumerate_codes  # noqa: E402
 from dynq_basicsr.deploy.flips import find_first_flips  # noqa: E402
 from dynq_basicsr.deploy.manifest import Manifest  # noqa: E402
 from dynq_basicsr.deploy.router import Router, RunOptions  # noqa: E402
@@ -28,7 +27,7 @@ WINDOWS = {'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_h
            'mlp_ratio': 2}  # fmt: skip
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 4}
 GREY = {'type': 'MSRResNet', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
-SRRESNET = {'type': 'SRResNetBN', 'num_feat': 8, 'num_block': 2, 'upscale': 2}
+SRRESNET = {'type': 'SRResNetBN', 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 RDN = {'type': 'RDN', 'num_feat': 8, 'num_block': 2, 'num_layer': 2, 'num_grow_ch': 4, 'upscale': 2}
 IDN = {'type': 'IDN', 'num_feat': 16, 'upscale': 2, 'luma': True}
 IMDN = {'type': 'IMDN', 'num_feat': 16, 'num_modules': 2, 'upscale': 2}
@@ -77,7 +76,7 @@ class Export:
 
     @property
     def codes(self) -> dict[str, tuple[float, ...]]:
-        return enumerate_codes(self.net).bits
+        return self.net.policy.bit_configs()
 
     def content(self, file: str) -> bytes:
         return (self.folder / file).read_bytes()

@@ -9,11 +9,10 @@ pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 from dynq_basicsr import export  # noqa: E402
 from dynq_basicsr.archs.quantized_arch import QuantizedSR  # noqa: E402
 from dynq_basicsr.deploy import extra  # noqa: E402
-from dynq_basicsr.deploy.codes import enumerate_codes  # noqa: E402
 from dynq_basicsr.deploy.freeze import freeze  # noqa: E402
 from dynq_basicsr.errors import DynqError  # noqa: E402
 from dynq_basicsr.models.tiling import TilingOptions  # noqa: E402
-from dynq_basicsr.policies.fixed import FixedPolicy  # noqa: E402
+from dynq_basicsr.policies.base import BitPolicy  # noqa: E402
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
@@ -50,7 +49,7 @@ def test_literal_grids(refuse, calibrated, part):
 
 
 def test_networks_that_are_not_calibrated(refuse, edsr):
-    edsr.calibrated.fill_(False)
+    edsr.calibrated = False
     assert 'never calibrated; train it before it is exported' in refuse(edsr)
 
 
@@ -98,17 +97,21 @@ def test_padding_that_is_not_zeros(edsr, tmp_path):
     assert not (tmp_path / 'model').exists()
 
 
-def test_policies_that_do_not_tell_their_assignments(edsr):
-    edsr.policy.__class__ = type('Moody', (FixedPolicy,), {})
-    with pytest.raises(DynqError, match='Moody does not tell which bit assignments'):
-        enumerate_codes(edsr)
+def test_policies_that_do_not_tell_their_assignments(edsr, tmp_path):
+    edsr.policy.__class__ = type('Moody', (BitPolicy,), {})
+    for ask in (edsr.policy.bit_configs, lambda: freeze(edsr, tmp_path / 'model', TilingOptions(24))):
+        with pytest.raises(DynqError, match='Moody does not tell which bit assignments'):
+            ask()
+    with pytest.raises(DynqError, match='Moody tells no runtime how it chooses'):
+        edsr.policy.runtime_spec()
+    assert not (tmp_path / 'model').exists()
 
 
 def test_granular_policies_without_entropies(calibrated):
     net = calibrated(EDSR, W4A4 | {'activation': {'bits': 8}}, {'type': 'GranularDQ'})
     net.policy.entropies.fill_(float('nan'))
     with pytest.raises(DynqError, match='distribution of entropies was never measured; train'):
-        enumerate_codes(net)
+        net.policy.bit_configs()
 
 
 def test_networks_that_depend_on_the_size_in_python(edsr, tmp_path):

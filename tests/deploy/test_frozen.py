@@ -6,10 +6,10 @@ import torch
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
 from dynq_basicsr.deploy.frozen import bits_of, float_layer, freeze_layer  # noqa: E402
-from dynq_basicsr.quantization.context import BitContext  # noqa: E402
 from dynq_basicsr.quantization.layers import quantize_layer  # noqa: E402
 from dynq_basicsr.quantization.options import QuantizationOptions  # noqa: E402
-from dynq_basicsr.quantization.ranges import StepTable  # noqa: E402
+from dynq_basicsr.quantization.quantizers.step_table import StepTable  # noqa: E402
+from dynq_basicsr.quantization.run import RunHolder  # noqa: E402
 
 X = torch.linspace(-3, 3, 10001)
 
@@ -19,7 +19,7 @@ def layer_of(weight: dict, activation: dict, float_layer=None, candidates=(2, 3,
     torch.manual_seed(0)
     layer = float_layer or torch.nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2)
     options = QuantizationOptions.from_dict({'weight': weight, 'activation': activation})
-    quantize_layer(layer, 'some.layer', 0, options, BitContext(), candidates)
+    quantize_layer(layer, 'some.layer', 0, options, RunHolder(), candidates)
     bound = layer.weight.detach().abs()
     layer.weight_range.set(bound.amax(dim=(1, 2, 3), keepdim=True) if options.weight.per_channel else bound.max() * 0.8)
     if layer.weight_range.offset is not None:
@@ -58,7 +58,8 @@ def test_grids(quantizer, bits, signed):
     grid = freeze_layer(layer, float(bits)).grid
     assert grid.top == 2**bits - (2 if quantizer == 'pams' else 1) and 0 <= grid.zero_point <= grid.top
     integers = (X / float(grid.scale)).round().add(grid.zero_point).clamp(0, grid.top)
-    assert torch.equal((integers - grid.zero_point) * float(grid.scale), layer.activation_range.quantize(X, bits))
+    own = layer.activation_range.grid(torch.tensor([float(bits)]))
+    assert torch.equal((integers - grid.zero_point) * float(grid.scale), layer.activation_range.quantize(X, own))
 
 
 def test_what_stays_float():

@@ -17,7 +17,8 @@ def evaluate(model, image, tiling, sizes=None):
     """What PyTorch makes of it, with AdaBM's thresholds of the fixture."""
     codes = list(model.networks)
 
-    def run(patches):
+    def run(patches, indices):
+        assert len(indices) == len(patches)
         results = []
         for patch in patches.split(1):
             density = complexity.gradient_density(patch).item()
@@ -26,7 +27,7 @@ def evaluate(model, image, tiling, sizes=None):
         return torch.cat(results)
 
     batch = torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))[None]
-    result = run_tiled(batch, tiling, run, lambda batch: None)
+    result = run_tiled(batch, tiling, run)
     return result[0].mul(255).clamp(0, 255).round().byte().numpy().transpose(1, 2, 0)
 
 

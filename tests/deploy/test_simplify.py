@@ -37,7 +37,8 @@ def test_a_batch_norm_that_is_not_folded_stays(calibrated):
     net = calibrated(SRRESNET, {'weight': {'bits': 4}})  # of float inputs
     base = simplify(trace_network(net))
     norms = [node.input[1] for node in base.nodes if node.op_type == 'BatchNormalization']
-    assert norms == ['body.0.bn1.weight', 'body.0.bn2.weight']  # the exporter itself folds that of a float convolution
+    # the exporter itself folds that of a float convolution
+    assert norms == ['net.backbone.body.0.bn1.weight', 'net.backbone.body.0.bn2.weight']
     check_skeleton(net, KernelAssembler(base, resolutions(net)).assemble(float_layers(net)))
 
 

@@ -8,7 +8,6 @@ from basicsr.metrics import calculate_metric
 
 from dynq_basicsr import plugin
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.context import BitTrace
 from dynq_basicsr.quantization.cost import NetworkCost
 from dynq_basicsr.quantization.usage import BitUsage
 
@@ -21,7 +20,7 @@ COST = NetworkCost(layer_macs={'a': 1e6, 'b': 3e6}, weight_bits={'a': 4, 'b': 4}
 def measured():
     """What ``QuantizedModel`` hands to metrics for an image of two patches, 20 x 40 pixels, x2."""
     usage = BitUsage(COST, [(0, 0, 20, 10), (0, 10, 20, 40)], 20, 40)
-    usage.add([0, 1], BitTrace({'a': torch.tensor([3.0, 5.0]), 'b': torch.tensor([4.0, 6.0])}))
+    usage.add([0, 1], ['a', 'b'], torch.tensor([[3.0, 5.0], [4.0, 6.0]]))
     return {'img': np.zeros((40, 80, 3), np.uint8), 'img2': np.zeros((40, 80, 3), np.uint8), 'usage': usage}
 
 
@@ -48,7 +47,7 @@ def test_bitops(measured, part, resolution, pixels):
 
 def test_overlaps_count_twice_where_no_resolution_is_stated():
     usage = BitUsage(COST, [(0, 0, 20, 30), (0, 10, 20, 40)], 20, 40)
-    usage.add([0, 1], BitTrace({'a': 4.0, 'b': 4.0}))
+    usage.add([0, 1], ['a', 'b'], torch.full((2, 1), 4.0))
     data = {'img': np.zeros((40, 80, 3), np.uint8), 'usage': usage}
     whole = calculate_metric(data, {'type': 'calculate_bitops', 'resolution': [80, 40]})
     assert calculate_metric(data, {'type': 'calculate_bitops'}) == pytest.approx(1.5 * whole)

@@ -8,6 +8,7 @@ from basicsr.models import build_model
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.adabm_model import AdaBMModel
 from dynq_basicsr.quantization.layers import QuantLayer
+from dynq_basicsr.quantization.run import Mode
 
 KINDS = {'weight': 'weight_range', 'activation': 'activation_range', 'mapping': 'policy'}
 
@@ -29,7 +30,7 @@ def test_each_stage_moves_its_own_parameters_alone(train_options, train, batches
         losses.append(dict(model.get_current_log()))
 
     model = train(train_options(), batches(8), watch=watch)
-    assert kinds_that_moved(states[0], states[1]) == {'weight', 'activation', 'mapping', 'calibrated'}
+    assert kinds_that_moved(states[0], states[1]) == {'weight', 'activation', 'mapping', '_extra_state'}
     for before, after, stage in zip(states[1:-1], states[2:], 2 * ['weight', 'activation', 'mapping'], strict=True):
         assert kinds_that_moved(before, after) == {stage}
     assert losses[0] == {} and all(set(loss) >= {'l_pix', 'l_skt', 'bits'} for loss in losses[2:])
@@ -52,17 +53,23 @@ def test_losses_are_the_papers_on_the_0_to_255_scale(train_options, train, batch
         model.network.policy.layer_factors.fill_(1)  # so that the bit loss has something to say
         lq = batches(5)[4]['lq']
         features = {True: [], False: []}
-        for block in model.network.backbone.body:
-            block.register_forward_hook(lambda m, x, y: features[model.network.context.quantizing].append(y))
-        with model.network.tracing() as trace:
-            output = model.network(lq)
-        with model.network.floating():
-            target = model.network(lq)
+        hooks = [
+            block.register_forward_hook(
+                lambda m, x, y: features[model.network.holder.run.mode is Mode.TRAINING].append(y)
+            )
+            for block in model.network.backbone.body
+        ]
+        output, bits, told = model.network(lq, mode=Mode.TRAINING, details=True)
+        target = model.network(lq, mode=Mode.FLOAT)
+        for hook in hooks:
+            hook.remove()
+        assert torch.equal(target, model.network.backbone(lq)) and not torch.equal(target, output)
+        assert [id(one) for one in told] == [id(one) for one in features[True]]
         skt = 0
         for ours, theirs in zip(features[True], features[False], strict=True):
             for one, other in zip(ours, theirs, strict=True):
                 skt += (one / one.norm() - other / other.norm()).norm() / (2 * 2)
-        bits = torch.stack([one.mean() for one in trace.bits.values()]).mean()
+        bits = torch.stack([one.mean() for one in bits]).mean()
     train(model, [{'lq': lq}], start=5)
     assert model.recipe.stage(5) == 'mapping'
     found = model.get_current_log()
@@ -72,13 +79,14 @@ def test_losses_are_the_papers_on_the_0_to_255_scale(train_options, train, batch
     assert found['l_bit'] == pytest.approx(50 * (bits.item() - 4), rel=1e-5)
 
 
-def test_scope_full_learns_the_ends_too_and_compares_the_same_blocks(train_options, train, batches):
+def test_scope_full_learns_the_ends_too_and_compares_the_same_blocks(train_options, train, batches, tapped):
     options = train_options()
-    taps = [id(module) for module in build_model(options).taps.modules]
+    body = build_model(options).network
+    assert tapped(body) == list(body.backbone.body)
     options['network_g']['quantization']['scope'] = 'full'
     states = []
     model = train(options, batches(8), watch=lambda i, m: states.append(snapshot(m)))
-    assert len(taps) == 2 and model.taps.modules == list(model.network.backbone.body)
+    assert len(model.network.backbone.body) == 2 and tapped(model.network) == list(model.network.backbone.body)
     moved = {name for name in states[1] if not torch.equal(states[1][name], states[-1][name])}
     for name in ('conv_first', 'upsample.0', 'conv_last', 'conv_after_body', 'body.0.conv1'):
         assert {f'backbone.{name}.weight_range.log_upper', f'backbone.{name}.activation_range.log_upper'} <= moved
@@ -121,9 +129,8 @@ def test_maps_can_be_switched_off_one_by_one(train_options, train, batches, poli
     seen = []
     model = train(options, batches(8), watch=lambda i, m: seen.append(m.recipe.stage(i)))
     assert seen == ['calibration'] * 2 + (stages * 6)[:6]
-    with torch.no_grad(), model.network.tracing() as trace:
-        model.network(batches(6)[5]['lq'])
-    bits = torch.stack([torch.as_tensor(one).expand(2) for one in trace.bits.values()])
+    bits = model.network(batches(6)[5]['lq'], details=True).bits.expand(-1, 2)
+    assert len(bits) == 4
     if not policy.get('layer_to_bit', policy['type'] == 'AdaBM'):
         assert (bits == bits[0]).all()
     if not policy.get('image_to_bit', policy['type'] == 'AdaBM'):
@@ -143,7 +150,7 @@ def test_fine_tuning_can_be_left_out(train_options, train, batches):
     model = train(train_options(train={'total_iter': 2}), batches(2))
     model.save(-1, -1)
     saved = torch.load(model.opt['path']['models'] + '/net_g_latest.pth', weights_only=True)
-    assert saved['params']['calibrated'] and saved['description'] == model.network.description
+    assert saved['params']['_extra_state'] and saved['description'] == model.network.description
 
 
 @pytest.mark.parametrize('quantization', [{'weight': {'bits': 4}}, {'activation': {'bits': 4}}])
@@ -176,14 +183,27 @@ def test_quantized_layers_are_found_by_what_they_are(train_options):
     assert not learnable & own and len(learnable) == 3 * len(layers) + 2
 
 
-def test_a_loss_that_is_not_finite_stops_and_changes_nothing(train_options, train, batches):
-    model = train(train_options(), batches(4))
-    before = snapshot(model)
+@pytest.mark.parametrize('asked', ['log', 'save', 'validation', 'next stage'])
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_what_was_saved(
+    train_options, train, batches, loader, tmp_path, asked
+):
+    """The first such iteration is named even where others followed; what is on the disk stays, to the byte."""
+    model = train(train_options(train={'stages': ['weight', 'joint'], 'stage_iter': 5, 'total_iter': 9}), batches(3))
+    model.save(0, 3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    assert {path.name for path in before} == {'net_g_3.pth', '3.state'}
     broken = {'lq': batches(1)[0]['lq'].clone()}
     broken['lq'][0, 0, 0, 0] = float('nan')
-    with pytest.raises(DynqError, match=r'The loss became nan in iteration 5 \(mapping\)'):
-        train(model, [broken], start=5)
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), snapshot(model).values(), strict=True))
+    train(model, [*batches(1), broken, *batches(2)], start=4)
+    ask = {
+        'log': model.get_current_log,
+        'save': lambda: model.save(0, 7),
+        'validation': lambda: model.validation(loader(), 7, None, False),
+        'next stage': lambda: train(model, batches(1), start=8),
+    }
+    with pytest.raises(DynqError, match=r'The loss l_pix was not finite in iteration 5; .*train\.lr'):
+        ask[asked]()
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
 def test_float_weights_that_are_not_finite_stop_calibration(train_options, train, batches, float_checkpoint, tmp_path):

@@ -78,6 +78,7 @@ def test_other_stages_keep_the_rest():
     ({'stages': []}, r'train\.stages'),
     ({'stages': 'weight'}, r'train\.stages'),
     ({'precision': 'half'}, r"train\.precision: must be one of auto, float32, bfloat16, not 'half'"),
+    ({'compile': 'yes'}, r"train\.compile: must be auto, true or false, not 'yes'"),
     ({'total_iter': 0}, r'train\.total_iter: must be a whole number >= 1, not 0'),
     ({'total_iter': '100'}, r'train\.total_iter'),
     ({'calibration_iter': 0}, r'train\.calibration_iter'),

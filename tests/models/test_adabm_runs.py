@@ -18,6 +18,10 @@ def snapshot(model):
     return {name: value.clone() for name, value in model.network.state_dict().items()}
 
 
+def learning(model):
+    return {name for name, one in model.network.named_parameters() if one.requires_grad}
+
+
 JOINT = {'stages': ['joint'], 'lr_schedule': 'cosine', 'loss': {'bit': 2, 'target_bits': 3, 'bit_momentum': 0.9}}
 
 
@@ -38,7 +42,12 @@ def test_resuming_goes_on_as_if_nothing_had_happened(train_options, train, batch
         train_options(train=recipe, path={'pretrain_network_g': first.opt['path']['models'] + '/net_g_6.pth'})
     )
     resumed.resume_training(state)
+    assert resumed.seconds == first.seconds
+    assert torch.equal(resumed.budget.mean, first.budget.mean) and resumed.budget.mean.isfinite()
     train(resumed, batches(11)[6:], start=7)
+    assert torch.equal(straight.budget.mean, resumed.budget.mean)
+    assert not torch.equal(straight.budget.mean, first.budget.mean)
+    assert learning(straight) == learning(resumed) != set()
     assert all(torch.equal(a, b) for a, b in zip(snapshot(straight).values(), snapshot(resumed).values(), strict=True))
 
 
@@ -135,7 +144,7 @@ def test_from_photographs_to_figures_through_basicsrs_pipelines(
 
 
 def test_a_network_without_modules_for_its_blocks_is_matched_after_each_block(
-    train_options, train, batches, tmp_path
+    train_options, train, batches, tapped, tmp_path
 ):
     backbone = {'type': 'IDN', 'num_feat': 16, 'upscale': 2, 'luma': True}
     torch.save(build_network(backbone).state_dict(), tmp_path / 'idn.pth')
@@ -146,6 +155,6 @@ def test_a_network_without_modules_for_its_blocks_is_matched_after_each_block(
     options['network_g']['backbone'] = backbone
     model = train(options, batches(4))
     net = model.network.backbone
-    assert model.taps.modules == [net.down1, net.down2, net.down3, net.down4]
+    assert tapped(model.network) == [net.down1, net.down2, net.down3, net.down4]
     assert 0 < model.log_dict['l_skt'] < 2 * 10  # of distances in [0, 2]
     assert model.network.calibrated and 2 <= model.log_dict['bits'] <= 8

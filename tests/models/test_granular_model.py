@@ -1,9 +1,7 @@
 """Granular-DQ's training: what is measured first, what learns, what is saved."""
 
-import logging
 import shutil
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,54 +9,13 @@ import torch
 from basicsr.models import build_model
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models import granular_model
-from dynq_basicsr.models.entropy_survey import draw_patches, survey_entropies
 from dynq_basicsr.models.granular_model import GranularDQModel
 from dynq_basicsr.models.granular_options import GranularOptions
-from dynq_basicsr.policies.complexity import entropy
-from dynq_basicsr.quantization.compiled import CannotCompile
+from dynq_basicsr.policies.complexity import entropy, gradient_density
+from dynq_basicsr.quantization.run import Mode
+from dynq_basicsr.training.survey import draw_patches, survey
 
 POLICY = {'type': 'GranularDQ'}
-TRAIN = {
-    'optim_g': {'type': 'AdamW', 'lr': 1e-4, 'weight_decay': 0.01},
-    'scheduler': {'type': 'MultiStepLR', 'milestones': [3], 'gamma': 0.5},
-    'pixel_opt': {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'},
-    'total_iter': 4, 'entropy_patches': 24, 'calibration_patches': 8,
-}  # fmt: skip
-
-
-@pytest.fixture
-def granular_options(train_options, photographs):
-    """Options of ``GranularDQModel`` on three photographs."""
-
-    def build(train=None, policy=None, **changes):
-        options = train_options(model_type='GranularDQModel')
-        options['network_g']['policy'] = policy or dict(POLICY)
-        options['network_g']['quantization'] = {
-            'weight': {'bits': 8}, 'activation': {'bits': 8, 'quantizer': 'learned_step'}, 'rounding_gradient': 'tanh'
-        }  # fmt: skip
-        options['train'] = deepcopy(TRAIN) | (train or {})
-        options['datasets'] = {'train': {
-            'name': 'photographs', 'type': 'PairedImageDataset', 'phase': 'train', 'scale': 2, 'gt_size': 64,
-            'use_hflip': True, 'use_rot': True, 'dataroot_gt': str(photographs / 'HR'),
-            'dataroot_lq': str(photographs / 'LR'), 'io_backend': {'type': 'disk'}, 'batch_size_per_gpu': 2,
-            'num_worker_per_gpu': 0,
-        }}  # fmt: skip
-        return options | changes
-
-    return build
-
-
-@pytest.fixture
-def pairs():
-    """Batches of LR and GT, random but fixed."""
-
-    def build(count):
-        generator = torch.Generator().manual_seed(3)
-        lows = [torch.rand(3, 3, 24, 24, generator=generator) for _ in range(count)]
-        return [{'lq': low, 'gt': torch.nn.functional.interpolate(low, scale_factor=2)} for low in lows]
-
-    return build
 
 
 def test_it_is_calibrated_and_measured_before_the_first_iteration(granular_options):
@@ -99,11 +56,13 @@ def test_a_teacher_takes_the_place_of_the_ground_truth(granular_options, train, 
     options['train']['teacher'] = options['path']['pretrain_network_g']
     model = build_model(options)
     batch = pairs(1)
-    with torch.no_grad(), model.network.floating():
-        target = model.network(batch[0]['lq'])
+    with torch.no_grad():
+        target = model.network(batch[0]['lq'], mode=Mode.FLOAT)
     batch[0]['gt'] = batch[0]['gt'] * float('nan')
     train(model, batch)
-    torch.testing.assert_close(model.gt, target)
+    torch.testing.assert_close(model.training_target(), target)
+    assert not model.training_target().requires_grad
+    assert model.gt.isnan().all()  # the data stay as they were
     assert model.log_dict['l_pix'] < 1
     assert not any(key.startswith('teacher') for key in model.network.state_dict())
 
@@ -131,9 +90,9 @@ def test_the_teacher_counts_as_work(granular_options, train, pairs):
     model = build_model(options)
     teacher = model.teacher.forward
 
-    def slow(x):
+    def slow(*args, **options):
         time.sleep(0.3)
-        return teacher(x)
+        return teacher(*args, **options)
 
     model.teacher.forward = slow
     train(model, pairs(2))
@@ -179,6 +138,16 @@ def test_batch_norm_keeps_its_statistics_unless_told(granular_options, train, pa
         train(model, pairs(2))
         after = model.network.get_buffer('backbone.body.0.bn1.running_mean')
         assert torch.equal(before, after) == freeze
+
+
+def test_the_averaged_network_is_calibrated_as_the_other(granular_options, train, pairs):
+    model = build_model(granular_options({'ema_decay': 0.5}))
+    assert model.net_g_ema.calibrated
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(model.net_g_ema.state_dict()[name], value), name
+    train(model, pairs(1))
+    quantiles = [net.policy.quantiles for net in (model.network, model.net_g_ema)]
+    assert torch.equal(*quantiles) and not torch.equal(quantiles[0], torch.tensor([0.5, 0.9]))
 
 
 def test_what_is_saved_is_what_is_evaluated(granular_options, train, pairs, test_options, loader):
@@ -242,23 +211,26 @@ def test_from_scratch_and_with_fixed_bits(granular_options, train, pairs):
 
 def test_entropies_are_measured_once(granular_options, tmp_path, monkeypatch):
     dataset = granular_options()['datasets']['train']
-    first = survey_entropies(dataset, 12, tmp_path)
-    monkeypatch.setattr('dynq_basicsr.models.entropy_survey.draw_patches', None)
-    torch.testing.assert_close(survey_entropies(dataset, 12, tmp_path), first, rtol=0, atol=1e-5)
-    torch.testing.assert_close(survey_entropies(dataset | {'batch_size_per_gpu': 9}, 12, tmp_path), first, rtol=0,
+    first = survey(dataset, entropy, 12, tmp_path)
+    monkeypatch.setattr('dynq_basicsr.training.survey.draw_patches', None)
+    torch.testing.assert_close(survey(dataset, entropy, 12, tmp_path), first, rtol=0, atol=1e-5)
+    torch.testing.assert_close(survey(dataset | {'batch_size_per_gpu': 9}, entropy, 12, tmp_path), first, rtol=0,
                                atol=1e-5)  # fmt: skip
     with pytest.raises(TypeError):  # other patches are measured anew
-        survey_entropies(dataset | {'gt_size': 32}, 12, tmp_path)
+        survey(dataset | {'gt_size': 32}, entropy, 12, tmp_path)
+    with pytest.raises(TypeError):  # and so is another measure
+        survey(dataset, gradient_density, 12, tmp_path)
+    assert survey(dataset, lambda image: None, 12, tmp_path) is None  # where nothing is measured, nothing is drawn
 
 
 def test_entropies_are_measured_again_where_the_images_were_made_anew(granular_options, photographs, tmp_path):
     images = shutil.copytree(photographs, tmp_path / 'images')
     dataset = granular_options()['datasets']['train']
     dataset |= {'dataroot_gt': str(images / 'HR'), 'dataroot_lq': str(images / 'LR')}
-    first = survey_entropies(dataset, 12, tmp_path)
+    first = survey(dataset, entropy, 12, tmp_path)
     for kind in ('HR', 'LR'):
         (images / kind / 'chelsea.png').unlink()
-    second = survey_entropies(dataset, 12, tmp_path)
+    second = survey(dataset, entropy, 12, tmp_path)
     assert second.shape == first.shape and not torch.equal(second, first)
 
 
@@ -270,7 +242,7 @@ def test_from_scratch_ranges_fit_what_batch_norm_gives_in_training(granular_opti
         options['network_g']['backbone'] = {'type': 'SRResNetBN', 'num_feat': 16, 'num_block': 6, 'upscale': 2}
         options['path'] |= {'pretrain_network_g': None}
         layer = build_model(options).network.quant_layers()[-1]
-        tops[freeze] = 255 * layer.activation_range.step(8).item()
+        tops[freeze] = 255 * layer.activation_range.grid(torch.tensor([8.0]))[0].item()
     assert tops[False] > 1.5 * tops[True]
 
 
@@ -291,7 +263,8 @@ def test_drawing_patches_leaves_random_states_alone(granular_options):
     ({'lr_gate': 'x'}, r'train\.lr_gate'),
     ({'precision': 'half'}, r'train\.precision: must be one of auto, float32, bfloat16'),
     ({'freeze_batch_norm': 1}, r'train\.freeze_batch_norm: must be true or false'),
-    ({'compile': 'auto'}, r'train\.compile: must be true or false'),
+    ({'compile': 'yes'}, r"train\.compile: must be auto, true or false, not 'yes'"),
+    ({'compile': 1}, r'train\.compile: must be auto, true or false, not 1'),
 ])  # fmt: skip
 def test_values_that_cannot_be(granular_options, changes, named):
     with pytest.raises(DynqError, match=named):
@@ -305,33 +278,6 @@ def test_a_float_network_is_refused(granular_options, float_checkpoint):
     options['network_g'] = options['network_g']['backbone']
     with pytest.raises(DynqError, match='network_g must be of type QuantizedSR'):
         build_model(options)
-
-
-def test_where_nothing_compiles_training_goes_on(granular_options, train, pairs, monkeypatch, caplog):
-    def refuse(gradient):
-        raise CannotCompile('no compiler')
-
-    monkeypatch.setattr(granular_model, 'compile_rounding', refuse)
-    monkeypatch.setattr(logging.getLogger('basicsr'), 'propagate', True)
-    states = []
-    for compiled in (False, True):
-        torch.manual_seed(0)
-        with caplog.at_level(logging.INFO, 'basicsr'):
-            states.append(train(granular_options({'compile': compiled}), pairs(2)).network.state_dict())
-        said = 'so training goes on without, only slower (no compiler)' in caplog.text
-        assert said == compiled
-    assert [name for name, one in states[0].items() if not torch.equal(one, states[1][name])] == []
-
-
-def test_compiled_training_computes_the_same(granular_options, train, pairs, compiler):
-    losses = {False: [], True: []}
-    for compiled, found in losses.items():
-        torch.manual_seed(0)
-        model = build_model(granular_options({'compile': compiled}))
-        assert list(model.kernels) == ['tanh'] * compiled
-        train(model, pairs(4), watch=lambda _, model, found=found: found.append(model.log_dict['l_pix']))
-    assert len(set(losses[True])) == 4
-    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU is here')

@@ -14,8 +14,8 @@ from basicsr.utils import tensor2img
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.calibration import Calibration
 from dynq_basicsr.models.patchwise_model import STRIP, to_image
+from dynq_basicsr.training.calibration import Calibration
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 SWINIR = {'type': 'SwinIR', 'upscale': 2, 'img_size': 16, 'window_size': 8, 'depths': [2], 'num_heads': [2],
@@ -174,7 +174,7 @@ def test_testing_changes_nothing(checkpoint, test_options, loader):
     for _ in range(2):
         model.validation(loader(), 'tiny', None, False)
     assert all(torch.equal(value, before[key]) for key, value in model.network.state_dict().items())
-    assert model.network.context.trace is None
+    assert model.network.holder.run is None
 
 
 # -- refused ---------------------------------------------------------------------------------------------------------

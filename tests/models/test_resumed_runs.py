@@ -109,9 +109,10 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(run, workers):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(run, tmp_path):
-    with pytest.raises(DynqError, match=r'The loss l_pix became nan in iteration 1;.*train\.optim_g\.lr'):
+    with pytest.raises(DynqError, match=r'The loss l_pix was not finite in iteration 1;.*train\.optim_g\.lr'):
         run(4, 0, pixel_opt={'type': 'L1Loss', 'loss_weight': float('nan')})
-    assert not list((tmp_path / 'experiments' / 'tiny' / 'models').iterdir())
+    for folder in ('models', 'training_states'):
+        assert not list((tmp_path / 'experiments' / 'tiny' / folder).iterdir())
 
 
 def test_plain_values_only(tmp_path):

@@ -18,7 +18,7 @@ def checkpoint(train_options, tmp_path):
     torch.manual_seed(5)
     changes = {'quantization': {'weight': {'bits': 3}, 'layers': ['re:.*conv1']}, 'policy': {'layer_to_bit': False}}
     net = build_network(train_options(network_g=changes)['network_g'])
-    net.calibrated.fill_(True)
+    net.calibrated = True
     path = tmp_path / 'quantized.pth'
     torch.save({'params': net.state_dict(), 'description': net.description}, path)
     return path, net

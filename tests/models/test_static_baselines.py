@@ -9,7 +9,8 @@ import yaml
 from basicsr.models import build_model
 
 from dynq_basicsr.models.adabm_options import AdaBMOptions
-from dynq_basicsr.models.feature_matching import attention_loss
+from dynq_basicsr.quantization.run import Mode
+from dynq_basicsr.training.feature_matching import attention_loss
 
 OPTIONS = Path(__file__).parents[2] / 'options'
 FILES = ('minmax', 'percentile', 'minmax_ft', 'percentile_ft', 'ptq4sr')
@@ -109,13 +110,11 @@ def test_the_feature_term_takes_the_form_of_the_file(train_options, train, batch
     model = train(options, batches(1))
     lq, features = batches(2)[1]['lq'], {True: [], False: []}
     hooks = [
-        block.register_forward_hook(lambda m, x, y: features[model.network.context.quantizing].append(y))
+        block.register_forward_hook(lambda m, x, y: features[model.network.holder.run.mode is Mode.TRAINING].append(y))
         for block in model.network.backbone.body
     ]
     with torch.no_grad():
-        output = model.network(lq)
-        with model.network.floating():
-            target = model.network(lq)
+        output, target = (model.network(lq, mode=mode) for mode in (Mode.TRAINING, Mode.FLOAT))
     for hook in hooks:
         hook.remove()
     train(model, [{'lq': lq}], start=2)

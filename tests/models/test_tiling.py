@@ -48,7 +48,7 @@ def test_no_patch_size_means_the_whole_image():
     assert tile_boxes(300, 200, TilingOptions(None)) == [(0, 0, 300, 200)]
 
 
-def network(patches):
+def network(patches, indices=()):
     """Twice the size; depends on the whole patch, so that every patch's result is its own."""
     mean = patches.mean(dim=(1, 2, 3), keepdim=True)
     return F.interpolate(patches, scale_factor=2, mode='bilinear') * 0.7 + 0.6 * mean - 0.1
@@ -88,22 +88,22 @@ def test_merged_results_equal_a_loop_over_pixels(height, width, size, step, merg
                 assert len(over) == 1
             pixels = [results[box][:, y - 2 * box[0], x - 2 * box[1]] for box in over]
             expected[:, y, x] = torch.stack(pixels).mean(dim=0)
-    found = run_tiled(image, options, network, lambda batch: None)
+    found = run_tiled(image, options, network)
     torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('size, height, width', [(None, 20, 30), (64, 20, 30), (20, 20, 39)])
 def test_one_patch_is_the_network_itself(size, height, width):
-    image, reports = image_of(height, width), []
-    found = run_tiled(image, TilingOptions(size), network, reports.append)
-    assert torch.equal(found, network(image)) and reports == [[0]]
+    image, told = image_of(height, width), []
+    found = run_tiled(image, TilingOptions(size), lambda patches, indices: told.append(indices) or network(patches))
+    assert torch.equal(found, network(image)) and told == [[0]]
 
 
 @pytest.mark.parametrize('merge', ['average', 'split'])
 def test_a_network_of_single_pixels_does_not_notice_the_patches(merge):
     image = image_of(45, 52)
     options = TilingOptions(16, 11, patch_merge=merge)
-    found = run_tiled(image, options, lambda x: x.sqrt(), lambda batch: None)
+    found = run_tiled(image, options, lambda x, indices: x.sqrt())
     torch.testing.assert_close(found, to_8_bits(image.sqrt()))
 
 
@@ -111,22 +111,27 @@ def test_a_network_of_single_pixels_does_not_notice_the_patches(merge):
 def test_batches_hold_patches_of_one_size_and_every_patch_once(batch):
     options, shapes, reports = TilingOptions(16, 16, patch_batch=batch), [], []
 
-    def run(patches):
+    def run(patches, indices):
         shapes.append(tuple(patches.shape))
+        reports.append(indices)
+        # they are of these patches, which hold what the image has there
+        for patch, (top, left, bottom, right) in zip(patches, (boxes[index] for index in indices), strict=True):
+            assert torch.equal(patch, image[0, :, top:bottom, left:right])
         return network(patches)
 
-    found = run_tiled(image_of(57, 70), options, run, reports.append)
+    image = image_of(57, 70)
     boxes = tile_boxes(57, 70, options)
+    found = run_tiled(image, options, run)
     assert sorted(index for one in reports for index in one) == list(range(len(boxes)))
     for shape, indices in zip(shapes, reports, strict=True):
         sizes = {(boxes[i][2] - boxes[i][0], boxes[i][3] - boxes[i][1]) for i in indices}
         assert sizes == {shape[2:]} and len(indices) == shape[0] <= batch
-    one_by_one = run_tiled(image_of(57, 70), TilingOptions(16, 16, patch_batch=1), network, lambda b: None)
+    one_by_one = run_tiled(image_of(57, 70), TilingOptions(16, 16, patch_batch=1), network)
     torch.testing.assert_close(found, one_by_one)
 
 
 def test_results_are_on_the_8_bit_grid_and_within_0_and_1():
-    found = run_tiled(image_of(40, 40), TilingOptions(16), lambda x: 3 * x - 1, lambda batch: None)
+    found = run_tiled(image_of(40, 40), TilingOptions(16), lambda x, indices: 3 * x - 1)
     assert found.min() == 0 and found.max() == 1
     torch.testing.assert_close(found * 255, (found * 255).round(), atol=1e-4, rtol=0)
 
@@ -150,12 +155,12 @@ class LargeTensors(TorchDispatchMode):
 def test_nothing_of_the_images_size_is_made_but_the_result(step, merge):
     image = image_of(120, 150)
     with LargeTensors(2 * 120 * 2 * 150 // 4) as large:
-        found = run_tiled(image, TilingOptions(16, step, 2, merge), network, lambda batch: None)
+        found = run_tiled(image, TilingOptions(16, step, 2, merge), network)
     assert large.blocks == {found.untyped_storage().data_ptr()}
 
 
 def test_nan_stays_visible():
-    assert run_tiled(image_of(40, 40), TilingOptions(16), lambda x: x * float('nan'), lambda b: None).isnan().all()
+    assert run_tiled(image_of(40, 40), TilingOptions(16), lambda x, indices: x * float('nan')).isnan().all()
 
 
 def test_options_from_a_val_section():

@@ -2,17 +2,37 @@
 
 import torch
 
-from dynq_basicsr.policies.base import AdaptiveBody
+from dynq_basicsr.policies.base import AdaptiveBody, BitBudget, CalibrationStatistics
 from dynq_basicsr.policies.fixed import FixedPolicy
 from dynq_basicsr.quantization.options import ActivationOptions
 
 
+def policy():
+    return FixedPolicy(AdaptiveBody(5, ActivationOptions(bits=6)))
+
+
 def test_it_answers_the_base_bits():
-    policy = FixedPolicy(AdaptiveBody(5, ActivationOptions(bits=6)))
-    decision = policy.decide(torch.zeros(2, 3, 4, 4), None)
-    assert {decision(index, torch.zeros(2, 1)) for index in range(5)} == {6.0}
+    bits = policy().decide(torch.zeros(2, 3, 4, 4), None)
+    assert bits.shape == (5, 1) and set(bits.flatten().tolist()) == {6.0}
+    assert policy().typical_bits().tolist() == [6.0] * 5
 
 
 def test_it_learns_and_stores_nothing():
-    policy = FixedPolicy(AdaptiveBody(5, ActivationOptions(bits=6)))
-    assert policy.learned() == {} and policy.state_dict() == {}
+    one = policy()
+    assert one.parameter_groups() == {} and one.state_dict() == {}
+    budget = BitBudget(4, 0, torch.tensor(float('nan')))
+    assert one.losses(one.decide(torch.zeros(2, 3, 4, 4), None), budget) == {}
+
+
+def test_it_wants_to_know_nothing():
+    one = policy()
+    assert one.measure(torch.zeros(2, 3, 4, 4)) is None and not one.needs_shallow and not one.by_layer
+    one.calibrate(CalibrationStatistics(torch.empty(0), torch.ones(5)))
+    one.adapt(torch.zeros(2, 3, 4, 4))
+    assert one.summary() == ''
+
+
+def test_a_runtime_has_one_graph():
+    assert policy().candidates == (6,)
+    assert policy().bit_configs() == {'a6': (6.0,) * 5}
+    assert policy().runtime_spec() == {'type': 'fixed', 'code': 'a6'} and policy().runtime_module is None

@@ -5,11 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.policies.base import AdaptiveBody
+from dynq_basicsr.policies import granularity_entropy
+from dynq_basicsr.policies.base import AdaptiveBody, BitBudget, CalibrationStatistics
 from dynq_basicsr.policies.complexity import entropy
 from dynq_basicsr.policies.granularity_entropy import MIN_GAP, GranularityBitController, GranularityEntropyPolicy
-from dynq_basicsr.quantization.options import ActivationOptions, QuantizationOptions
-from dynq_basicsr.quantization.ranges import RangeTable, StepTable
+from dynq_basicsr.quantization.options import ActivationOptions
+from dynq_basicsr.quantization.quantizers.base import place_among
+from dynq_basicsr.quantization.quantizers.range_table import RangeTable
+from dynq_basicsr.quantization.quantizers.step_table import StepTable
 
 CHANNELS = 16
 
@@ -31,6 +34,12 @@ def images(count=6, side=12):
 def features(count=6, height=12, width=12):
     torch.manual_seed(3)
     return torch.randn(count, CHANNELS, height, width) * torch.rand(count, CHANNELS, 1, 1)
+
+
+@pytest.fixture
+def seen_as(monkeypatch):
+    """Let images have these entropies."""
+    return lambda values: monkeypatch.setattr(granularity_entropy, 'entropy', lambda image: torch.as_tensor(values))
 
 
 def prefer(one, choice):
@@ -57,7 +66,7 @@ def test_fewer_bits_are_the_controllers_and_most_are_handed_out_by_entropy():
     feature, batch = features(), images()
     expected = one.entropy_to_bit(entropy(batch))
     for choice, bits in ((0, [4.0] * 6), (1, [6.0] * 6), (2, expected.tolist())):
-        assert prefer(one, choice).choose(batch, lambda: feature).tolist() == bits
+        assert prefer(one, choice).choose(batch, feature).tolist() == bits
     assert set(expected.tolist()) == {4, 5, 8}  # the images are chosen so
 
 
@@ -78,19 +87,21 @@ def test_thresholds_are_interpolated_quantiles():
 
 def test_every_layer_gets_the_same_answer_and_the_controller_is_asked_once():
     one, asked, feature, batch = policy(), [], features(), images()
-    decision = one.decide(batch, lambda: asked.append(1) or feature)
-    assert asked == []
-    answers = [decision(index, None) for index in range(4)]
-    assert asked == [1] and all(answer is answers[0] for answer in answers)
+    one.controller.register_forward_hook(lambda *_: asked.append(1))
+    bits = one.decide(batch, feature)
+    assert asked == [1] and bits.shape == (4, 6)
+    assert torch.equal(bits, one.choose(batch, feature).expand(4, 6))
+    for index in range(6):
+        assert torch.equal(one.decide(batch[index : index + 1], feature[index : index + 1]), bits[:, index : index + 1])
 
 
 def test_evaluation_is_deterministic_and_samples_are_independent():
     one, feature, batch = policy(), features(), images()
     one.controller.gate.weight.data.normal_()
-    together = one.choose(batch, lambda: feature)
-    assert torch.equal(together, one.choose(batch, lambda: feature))
+    together = one.choose(batch, feature)
+    assert torch.equal(together, one.choose(batch, feature))
     for index in range(6):
-        alone = one.choose(batch[index : index + 1], lambda index=index: feature[index : index + 1])
+        alone = one.choose(batch[index : index + 1], feature[index : index + 1])
         assert alone.item() == together[index].item()
 
 
@@ -99,7 +110,7 @@ def test_training_draws_from_the_softmax_of_the_logits():
     one.controller.gate.bias.data = torch.tensor([0.0, 1.0, 2.0])
     torch.manual_seed(0)
     feature = features(1).expand(4000, -1, -1, -1)
-    bits = one.choose(images(1).expand(4000, -1, -1, -1), lambda: feature).detach()
+    bits = one.choose(images(1).expand(4000, -1, -1, -1), feature).detach()
     shares = [(bits == candidate).float().mean().item() for candidate in (4, 6, 8)]
     assert shares == pytest.approx(torch.tensor([0.0, 1.0, 2.0]).softmax(0).tolist(), abs=0.03)
     assert set(bits.tolist()) == {4.0, 6.0, 8.0}  # exactly: the step of each is looked up by them
@@ -119,48 +130,115 @@ def test_any_size_of_patch(height, width):
     assert torch.isfinite(GranularityBitController(CHANNELS, 3, 3)(features(2, height, width))).all()
 
 
-def test_thresholds_follow_the_batch_by_equation_10():
+def test_thresholds_follow_the_batch_by_equation_10(seen_as):
     one = policy(threshold_momentum=0.9).train()
-    one.adapting = True
-    values = torch.tensor([1.5, 2.5, 2.9])
+    seen_as([1.5, 2.5, 2.9])
     place = [(threshold - 1.5) / 1.4 for threshold in (2.0, 2.8)]
     expected = [0.9 * t + 0.1 * min(max(p, 0), 1) for t, p in zip((0.5, 0.9), place, strict=True)]
-    one.adapt(values)
+    one.adapt(images(3))
     assert one.quantiles.tolist() == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize('momentum', [0.0, 0.5])
 @pytest.mark.parametrize('batch', [[1.0, 1.01], [2.99, 3.0], [2.39, 2.41], [2.0, 2.0]])
-def test_thresholds_never_cross(batch):
-    one = policy(threshold_momentum=0.5)
+def test_thresholds_never_cross(batch, momentum, seen_as):
+    one = policy(threshold_momentum=momentum)
+    seen_as(batch)
     for _ in range(200):
-        one.adapt(torch.tensor(batch))
+        one.adapt(images(2))
         lower, upper = one.quantiles.tolist()
         assert lower + MIN_GAP <= upper + 1e-6
         low, high = one.thresholds().tolist()
         assert low <= high and torch.isfinite(one.quantiles).all()
 
 
-@pytest.mark.parametrize('training, adapting, adaptive, moves', [
-    (True, True, True, True), (False, True, True, False), (True, False, True, False), (True, True, False, False),
+def test_of_many_quantiles_none_comes_too_near_to_another(seen_as):
+    """As the plain loop: each at least so far above the one before, those that are apart left alone."""
+    generator = torch.Generator().manual_seed(0)
+    one = policy(entropy_bits=[2, 3, 4, 5, 8], entropy_quantiles=[0.2, 0.4, 0.6, 0.8], threshold_momentum=0.3)
+    for _ in range(100):
+        batch = (1 + 2 * torch.rand(2, generator=generator) ** 3).sort().values
+        seen_as(batch)
+        place = ((one.thresholds() - batch[0]) / (batch[1] - batch[0])).clamp(0, 1)
+        expected = (0.3 * one.quantiles + 0.7 * place).tolist()
+        for index in range(1, 4):
+            expected[index] = max(expected[index], expected[index - 1] + MIN_GAP)
+        one.adapt(images(2))
+        assert one.quantiles.tolist() == pytest.approx(expected, abs=1e-5)
+        assert (one.quantiles.diff() >= MIN_GAP - 1e-6).all()
+
+
+@pytest.mark.parametrize('options, moves', [
+    ({}, True), ({'adaptive_thresholds': False}, False), ({'entropy_bits': None, 'entropy_quantiles': []}, False)
 ])  # fmt: skip
-def test_thresholds_move_only_in_the_first_epoch_of_training(training, adapting, adaptive, moves):
-    one = policy(threshold_momentum=0.5, adaptive_thresholds=adaptive).train(training)
-    one.adapting, feature, before = adapting, features(), one.quantiles.clone()
-    one.choose(images(), lambda: feature)
+def test_thresholds_move_only_when_told_to_adapt_and_only_where_they_may(options, moves):
+    one, feature, before = policy(threshold_momentum=0.5, **options), features(), None
+    before = one.quantiles.clone()
+    for training in (True, False):
+        one.train(training).decide(images(), feature)
+        assert torch.equal(one.quantiles, before)
+    one.adapt(images())
     assert torch.equal(one.quantiles, before) != moves
 
 
-def test_a_batch_of_one_moves_nothing():
+def test_a_batch_of_one_moves_nothing(seen_as):
     one = policy(threshold_momentum=0.5)
     before = one.quantiles.clone()
-    one.adapt(torch.tensor([2.2]))
+    seen_as([2.2])
+    one.adapt(images(1))
     assert torch.equal(one.quantiles, before)
+
+
+def test_neither_adapting_nor_deciding_reads_from_the_device(no_host_reads):
+    one, batch, feature = policy(threshold_momentum=0.5), images(), features()
+    for training in (True, False):
+        one.train(training)
+        before = one.quantiles.clone()
+        with no_host_reads():
+            one.adapt(batch)
+            one.decide(batch, feature)
+        assert not torch.equal(one.quantiles, before)
+
+
+def test_calibration_takes_the_distribution_of_what_it_measures():
+    one, other = policy(), policy()
+    measures = one.measure(images(40))
+    assert torch.equal(measures, entropy(images(40)))
+    one.calibrate(CalibrationStatistics(measures, torch.ones(4)))
+    other.set_distribution(measures)
+    assert torch.equal(one.entropies, other.entropies) and not torch.equal(one.entropies, policy().entropies)
+    one.calibrate(CalibrationStatistics(torch.empty(0), torch.ones(4)))
+    assert torch.equal(one.entropies, other.entropies)
+    assert policy(entropy_bits=None, entropy_quantiles=[]).measure(images()) is None
+
+
+@pytest.mark.parametrize('options', [
+    {}, {'entropy_bits': None, 'entropy_quantiles': []}, {'granularity_bits': [8]},
+    {'granularity_bits': [8], 'entropy_bits': None, 'entropy_quantiles': []},
+    {'granularity_bits': [3, 6], 'entropy_bits': [2, 4, 6, 7, 8], 'entropy_quantiles': [0.1, 0.4, 0.7, 0.9]},
+])  # fmt: skip
+@pytest.mark.parametrize('seed', range(4))
+def test_a_runtime_decides_alike(options, seed, textures, chosen_by_runtime):
+    batch = textures(32, seed=seed)
+    one = policy(entropy(textures(64, seed=seed + 10)), **options)
+    feature = torch.randn(32, CHANNELS, 12, 12, generator=torch.Generator().manual_seed(seed))
+    feature = feature * torch.linspace(0.1, 3, CHANNELS).view(1, -1, 1, 1)
+    if one.controller is not None:
+        torch.nn.init.normal_(one.controller.gate.weight, std=9, generator=torch.Generator().manual_seed(seed))
+    decided = one.decide(batch, feature).detach()
+    assert decided.shape == (4, 32) and one.runtime_module is one.controller
+    configs = one.bit_configs()
+    assert set(configs.values()) == {(float(bits),) * 4 for bits in one.candidates}
+    assert {tuple(column) for column in decided.T.tolist()} <= set(configs.values())
+    assert len(set(decided.flatten().tolist())) > 1 or len(one.candidates) == 1
+    assert torch.equal(chosen_by_runtime(one, batch, feature), decided)
 
 
 def smooth_steps(table, bits, x):
     """``StepTable.quantize`` around ``bits`` as a smooth function: rounding adds the error that it made there."""
-    slope = table._log_slopes()[torch.searchsorted(table.candidates, bits)].view(-1, 1, 1, 1)
-    step, most = table.step(bits).view(-1, 1, 1, 1), (2 ** (bits - 1)).view(-1, 1, 1, 1)
+    logs, candidates = table.log_step.detach(), table.candidates
+    slope = torch.gradient(logs, spacing=(candidates,))[0][place_among(bits, candidates)].view(-1, 1, 1, 1)
+    step, most = table.grid(bits)[0].view(-1, 1, 1, 1), (2 ** (bits - 1)).view(-1, 1, 1, 1)
     place = x / step
     below, above, error = place < -most, place > most - 1, place.round() - place
 
@@ -174,7 +252,8 @@ def smooth_steps(table, bits, x):
 
 def smooth_ranges(table, bits, x):
     """``RangeTable.quantize`` likewise, of ranges that stay."""
-    lower, upper = (one.view(-1, 1, 1, 1) for one in table.bounds(bits))
+    place = place_among(bits, table.candidates)
+    lower, upper = (one[place].view(-1, 1, 1, 1) for one in (table.lower, table.upper))
 
     def grid(moved):
         size = (upper - lower) / (2 ** moved.view(-1, 1, 1, 1) - 1)
@@ -193,8 +272,7 @@ def smooth_ranges(table, bits, x):
 
 
 def double_table(kind, candidates):
-    table = kind(candidates, QuantizationOptions(activation=ActivationOptions(8, quantizer='learned_step'))).double()
-    table.candidates = table.candidates.double()
+    table = kind(candidates).double()
     sizes = torch.tensor([0.2, 0.06, 0.016], dtype=torch.float64)
     if kind is StepTable:
         table.set(sizes, signed=True)
@@ -219,8 +297,8 @@ def test_gradients_reach_the_gate(kind, smooth_of):
     weights = torch.randn_like(x)
 
     torch.manual_seed(11)
-    bits = one.choose(batch, lambda: feature)
-    loss = (table.quantize(x, bits) * weights).sum()
+    bits = one.choose(batch, feature)
+    loss = (table.quantize(x, table.grid(bits)) * weights).sum()
     gate = one.controller.gate
     (grad,) = torch.autograd.grad(loss, gate.bias)
 
@@ -248,7 +326,7 @@ def test_gradients_reach_the_gate(kind, smooth_of):
 def test_a_loss_that_wants_more_bits_teaches_the_last_choice_whatever_entropy_makes_of_it():
     one = policy(torch.linspace(90, 100, 500)).train()  # every patch is below the first threshold
     torch.manual_seed(5)
-    bits = one.choose(images(64), lambda: features(64))
+    bits = one.choose(images(64), features(64))
     assert set(bits.tolist()) == {4, 6}
     (-bits).sum().backward()
     assert one.controller.gate.bias.grad[-1] < 0 < one.controller.gate.bias.grad[0]
@@ -258,8 +336,8 @@ def test_gradients_of_all_of_the_controller_are_there():
     one = policy().train()
     one.controller.gate.weight.data.normal_()
     feature, batch = features(), images()
-    one.choose(batch, lambda: feature).sum().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in one.learned()['gate'])
+    one.choose(batch, feature).sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in one.parameter_groups()['gate'].parameters)
 
 
 @pytest.mark.parametrize('changes, named', [
@@ -302,4 +380,18 @@ def test_the_controller_of_a_narrow_network_is_not_blind():
 def test_not_measured_is_told():
     one = GranularityEntropyPolicy(AdaptiveBody(4, ActivationOptions(bits=8), CHANNELS))
     assert not one.measured and policy().measured
+    with pytest.raises(DynqError, match='never measured'):
+        one.bit_configs()
     assert F.softmax(one.controller(features()), dim=1)[:, -1].min() > 0.7  # most patches begin with the most bits
+
+
+def test_what_is_learned_and_what_is_said():
+    one = policy()
+    group = one.parameter_groups()['gate']
+    assert group.lr == 1e-4 and list(map(id, group.parameters)) == list(map(id, one.controller.parameters()))
+    assert one.summary() == 'Entropy thresholds: 2.000 nats (quantile 0.500), 2.800 nats (quantile 0.900).'
+    alone = policy(granularity_bits=[8], entropy_bits=None, entropy_quantiles=[])
+    assert alone.parameter_groups() == {} and alone.summary() == '' and not alone.needs_shallow
+    bits = one.decide(images(), features())
+    assert one.losses(bits, BitBudget(4, 0, torch.tensor(float('nan')))) == {}, 'its loss is the distance alone'
+    assert one.typical_bits().tolist() == [8.0] * 4

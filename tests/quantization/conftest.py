@@ -1,5 +1,7 @@
 """Small networks of BasicSR's own classes."""
 
+from contextlib import contextmanager
+
 import basicsr  # noqa: F401  (fills the registries)
 import pytest
 import torch
@@ -7,6 +9,7 @@ from basicsr.archs import build_network
 
 from dynq_basicsr import plugin
 from dynq_basicsr.quantization.observers import InputObserver
+from dynq_basicsr.quantization.run import Mode, Run
 
 plugin.register()
 
@@ -49,3 +52,21 @@ def observed():
         return observer
 
     return observe
+
+
+@pytest.fixture
+def running():
+    """Let one quantized layer be part of a run, which knows its grid and its weight as a network would tell it."""
+
+    @contextmanager
+    def start(layer, bits=None, mode=Mode.TRAINING, dtype=None):
+        run = Run(mode, dtype, layers=1)
+        if bits is not None:
+            run.grids[0] = layer.activation_range.grid(torch.as_tensor(bits, dtype=torch.float32).view(-1))
+        if mode is Mode.TRAINING or not layer.integer:
+            run.weights[0] = layer.quantized_weight()
+        layer.holder.run = run
+        yield run
+        layer.holder.run = None
+
+    return start

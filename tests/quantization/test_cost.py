@@ -8,6 +8,9 @@ from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.quantization.cost import measure_cost, model_size
+from dynq_basicsr.quantization.layers import quantize_layer
+from dynq_basicsr.quantization.options import QuantizationOptions
+from dynq_basicsr.quantization.run import RunHolder
 from dynq_basicsr.quantization.usage import BitUsage
 
 EDSR_X4 = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 64, 'num_block': 16, 'upscale': 4}
@@ -121,15 +124,10 @@ def test_unusual_layers_in_a_float_network():
 
 
 def test_unusual_layers_when_quantized():
-    from dynq_basicsr.quantization.context import BitContext
-    from dynq_basicsr.quantization.layers import quantize_layer
-    from dynq_basicsr.quantization.options import QuantizationOptions
-
-    net = Odd()
-    net.context = BitContext()
+    net, holder = Odd(), RunHolder()
     options = QuantizationOptions.from_dict({'weight': {'bits': 4}, 'activation': {'bits': 4}})
     for index, name in enumerate(('grouped', 'strided', 'twice', 'linear')):
-        quantize_layer(net.get_submodule(name), name, index, options, net.context)
+        quantize_layer(net.get_submodule(name), name, index, options, holder)
     cost = measure_cost(net, in_channels=4)
     assert cost.layer_macs == {'grouped': 72, 'strided': 144, 'twice': 32, 'linear': 12}
     assert cost.float_macs == pytest.approx(6 * 4 * 4 / 4)
@@ -141,18 +139,18 @@ def test_measuring_leaves_no_trace(training):
     state = {key: value.clone() for key, value in net.state_dict().items()}
     hooks = [dict(module._forward_hooks) for module in net.modules()]
     measure_cost(net)
-    assert net.training == training and net.context.quantizing
+    assert net.training == training and net.holder.run is None and not net.calibrated
     assert hooks == [dict(module._forward_hooks) for module in net.modules()]
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
 
 
 def test_float_activations_cost_32_bits():
     net = quantized({'type': 'EDSR', **SMALL}, weight=4, activation=32, policy='Fixed')
-    net.calibrated.fill_(True)
-    with net.tracing() as trace:
-        net(torch.zeros(1, 3, 8, 8))
-    usage = BitUsage(measure_cost(net), [(0, 0, 8, 8)], 8, 8)
-    usage.add([0], trace)
+    net.calibrated = True
+    bits = net(torch.zeros(1, 3, 8, 8), details=True).bits
+    assert bits.shape == (4, 1)
+    usage = BitUsage(measure_cost(net), [(0, 0, 8, 8)], 8, 8, static=net.static_bits())
+    usage.add([0], net.plan.adaptive, bits)
     assert usage.fab() == 32
     assert usage.bitops()[0] == 64 * 4 * 576 * 2 * 4 * 32
 

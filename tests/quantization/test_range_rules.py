@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynq_basicsr.quantization.observers import BINS
+from dynq_basicsr.quantization.observers import BINS, Observed
 from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.range_rules import (
     DENSITY_BINS,
@@ -14,6 +14,17 @@ from dynq_basicsr.quantization.range_rules import (
     weight_percentile,
 )
 from dynq_basicsr.quantization.searches import search_weight_range
+
+
+def alone(observer):
+    return Observed.stack([observer], ['layer'])
+
+
+def of_one(rule, observer, *numbers):
+    """A rule's bounds of one layer, as numbers."""
+    lower, upper = rule(alone(observer), *numbers)
+    assert lower.shape == upper.shape == (1,) and lower.dtype == upper.dtype == torch.float64
+    return lower.item(), upper.item()
 
 
 @pytest.mark.parametrize('percent', [0, 0.5, 1, 10])
@@ -48,18 +59,18 @@ def test_activation_percentiles_are_those_of_all_batches(random, observed, perce
     seen = [scale * random(2, 5000, seed=seed) + 0.2 for seed, scale in enumerate((1.0, 3.0, 0.5))]
     observer = observed(*seen)
     everything = torch.cat([x.flatten() for x in seen])
-    lower, upper = percentile_range(observer, percent)
+    lower, upper = of_one(percentile_range, observer, percent)
     for cut in (everything < lower, everything > upper):
         assert cut.double().mean().item() == pytest.approx(percent / 100, rel=0.01, abs=2 / len(everything))
     # far from the thin ends, the values themselves agree to a bin of the histogram
     if percent >= 1:
         expected = np.percentile(everything.numpy(), [percent, 100 - percent])
-        assert (lower, upper) == pytest.approx(expected, abs=2 * 2 * observer.limit / BINS)
+        assert (lower, upper) == pytest.approx(expected, abs=2 * 2 * observer.limit.item() / BINS)
 
 
 def test_no_percent_gives_minimum_and_maximum(random, observed):
     observer = observed(random(2, 500, seed=3))
-    assert percentile_range(observer, 0) == (observer.lower, observer.upper)
+    assert of_one(percentile_range, observer, 0) == (observer.lower, observer.upper)
 
 
 def by_dropping_bins(counts, mass):
@@ -86,7 +97,7 @@ def test_density_equals_the_plain_loop(random, observed, shape, mass):
     edges = np.linspace(-1, 1, DENSITY_BINS + 1)
     counts = observer.counts.view(DENSITY_BINS, -1).sum(dim=1).tolist()
     first, last = by_dropping_bins(counts, mass)
-    assert density_range(observer, mass) == pytest.approx((edges[first], edges[last + 1]), abs=1e-12)
+    assert of_one(density_range, observer, mass) == pytest.approx((edges[first], edges[last + 1]), abs=1e-12)
     assert mass in (0, 1e-5) or last - first < DENSITY_BINS - 1
 
 
@@ -97,7 +108,7 @@ def test_density_of_data_that_lies_anywhere(random, observed, scale, shift):
     everything = torch.cat([x.flatten() for x in seen]).double().numpy()
     counts, edges = np.histogram(everything, DENSITY_BINS, (everything.min(), everything.max()))
     first, last = by_dropping_bins(counts, 1e-3)
-    lower, upper = density_range(observed(*seen), 1e-3)
+    lower, upper = of_one(density_range, observed(*seen), 1e-3)
     width = edges[1] - edges[0]
     assert (lower, upper) == pytest.approx((edges[first], edges[last + 1]), abs=0.01 * (edges[-1] - edges[0]))
     assert ((everything < lower - width) | (everything > upper + width)).mean() <= 1e-3
@@ -107,16 +118,16 @@ def test_density_cuts_the_thin_end_and_keeps_the_dense_one(random, observed):
     x = torch.relu(random(1, 100000, seed=5))
     x[0, :5] = 80.0
     observer = observed(x)
-    lower, upper = density_range(observer, 1e-4)
+    lower, upper = of_one(density_range, observer, 1e-4)
     assert lower == 0 and 3 < upper < 6
-    assert density_range(observer, 1e-5)[1] == 80
+    assert of_one(density_range, observer, 1e-5)[1] == 80
 
 
 @pytest.mark.parametrize('value', [0.0, 3.0, -3.0])
 @pytest.mark.parametrize('rule', ['minmax', 'percentile', 'density'])
 def test_constants_give_ranges_that_hold_them(observed, rule, value):
     observer = observed(torch.full((1, 10), value))
-    lower, upper = RangeRules(activation_range=rule).activation_bounds(observer)
+    lower, upper = of_one(RangeRules(activation_range=rule).activation_bounds, observer)
     assert observer.lower <= lower <= upper <= observer.upper
     # percentiles are interpolated within the one bin that is not empty
     assert min(abs(lower - value), abs(upper - value)) <= 2 * observer.limit / BINS
@@ -134,8 +145,24 @@ def test_rules_are_chosen_by_name(random, observed):
     assert torch.equal(bound('percentile'), weight_percentile(weight, 5, per_channel=True))
 
     def bounds(rule):
-        return RangeRules(activation_range=rule, percentile=5, density_mass=0.01).activation_bounds(observer)
+        rules = RangeRules(activation_range=rule, percentile=5, density_mass=0.01)
+        return of_one(rules.activation_bounds, observer)
 
     assert bounds('minmax') == (observer.lower, observer.upper)
-    assert bounds('percentile') == percentile_range(observer, 5)
-    assert bounds('density') == density_range(observer, 0.01)
+    assert bounds('percentile') == of_one(percentile_range, observer, 5)
+    assert bounds('density') == of_one(density_range, observer, 0.01)
+
+
+@pytest.mark.parametrize('rule', ['minmax', 'percentile', 'density'])
+def test_bounds_of_many_layers_are_those_of_each(random, observed, rule):
+    inputs = [
+        random(2, 900, seed=8),
+        random(2, 900, seed=9).relu() * 5,
+        -random(2, 900, seed=10).abs(),
+        torch.zeros(1, 9),
+    ]
+    observers, rules = [observed(one) for one in inputs], RangeRules(activation_range=rule)
+    lower, upper = rules.activation_bounds(Observed.stack(observers, list('abcd')))
+    for index, one in enumerate(observers):
+        assert (lower[index].item(), upper[index].item()) == of_one(rules.activation_bounds, one)
+    assert [len(end) for end in rules.activation_bounds(Observed.stack(observers, list('abcd'))[:0])] == [0, 0]

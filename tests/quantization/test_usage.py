@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from dynq_basicsr.quantization.context import BitTrace
 from dynq_basicsr.quantization.cost import NetworkCost
 from dynq_basicsr.quantization.usage import BitUsage
 
@@ -17,10 +16,8 @@ def cost():
 @pytest.fixture
 def usage():
     used = BitUsage(cost(), BOXES, 20, 40)
-    used.add([2], BitTrace({'a': torch.tensor([8.0]), 'b': 6}))
-    used.add(
-        [0, 1], BitTrace({'a': torch.tensor([2.0, 3.0]), 'b': torch.tensor([4.0, 5.0], requires_grad=True).detach()})
-    )
+    used.add([2], ('a', 'b'), torch.tensor([[8.0], [6.0]]))
+    used.add([0, 1], ('a', 'b'), torch.tensor([[2.0, 3.0], [4.0, 5.0]], requires_grad=True))
     return used
 
 
@@ -29,6 +26,18 @@ def test_bits_find_their_patches(usage):
     assert usage.bits['b'].tolist() == [4, 5, 6]
     assert usage.patch_bits.tolist() == [3, 4, 7]
     assert usage.areas.tolist() == [100, 300, 400]
+    assert not any(bits.requires_grad for bits in usage.bits.values())
+
+
+def test_one_answer_may_hold_for_all_patches():
+    usage = BitUsage(cost(), BOXES, 20, 40)
+    usage.add([0, 1, 2], ('a', 'b'), torch.tensor([[4.0], [6.0]]))
+    assert {name: bits.tolist() for name, bits in usage.bits.items()} == {'a': [4, 4, 4], 'b': [6, 6, 6]}
+
+
+def test_bits_without_a_layer_are_refused():
+    with pytest.raises(ValueError, match='zip'):
+        BitUsage(cost(), BOXES, 20, 40).add([0], ('a', 'b'), torch.tensor([[4.0]]))
 
 
 def test_fab_by_patch_and_by_area(usage):
@@ -54,7 +63,7 @@ def test_bitops_are_the_sum_over_patches_and_layers(usage):
 def test_static_layers_count_in_operations_and_in_no_mean(usage):
     usage.cost.layer_macs['head'], usage.cost.weight_bits['head'] = 20.0, 8
     fab, layer_bits, (before, _) = usage.fab(), usage.layer_bits, usage.bitops()
-    usage.add([0], BitTrace({'a': torch.tensor([2.0]), 'b': 4}, {'head': 8}))
+    usage.static['head'] = 8.0
     assert (usage.fab(), usage.layer_bits) == (fab, layer_bits)
     assert usage.bitops()[0] == pytest.approx(before - 800 * 2 * 20 * (1024 - 8 * 8))
 
@@ -68,5 +77,5 @@ def test_a_float_network_counts_32_bits():
 
 def test_a_patch_that_never_ran_shows():
     usage = BitUsage(cost(), BOXES, 20, 40)
-    usage.add([0, 1], BitTrace({'a': torch.tensor([2.0, 3.0])}))
+    usage.add([0, 1], ('a',), torch.tensor([[2.0, 3.0]]))
     assert torch.tensor(usage.fab()).isnan()

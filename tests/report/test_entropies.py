@@ -51,7 +51,7 @@ def option_file(tmp_path):
 def checkpoint(tmp_path):
     """A network that knows its entropies."""
     net = QuantizedSR(**{key: value for key, value in NETWORK.items() if key != 'type'})
-    net.calibrated.fill_(True)
+    net.calibrated = True
     net.policy.set_distribution(torch.linspace(1, 3, 1000))
     torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'net.pth')
     return tmp_path / 'net.pth'

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.records import TestRecords
 from dynq_basicsr.report.tables import format_column, format_table, main, metrics_table, read_metrics
+from dynq_basicsr.training.records import TestRecords
 
 FLOAT = {'Set5': {'psnr': 32.0131, 'ssim': 0.89312}, 'Set14': {'psnr': 28.5346, 'ssim': 0.78124}}
 ADABM = {'Set5': {'psnr': 31.5914, 'ssim': 0.88441, 'fab': 4.2}}

@@ -1,0 +1,67 @@
+"""How a command ends: a user's mistake costs one line on stderr and a non-zero exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+from dynq_basicsr.errors import DynqError
+
+
+def run_command(action: Callable[[], int | None]) -> int:
+    """Run an action; a mistake of the user costs one line on stderr.
+
+    Args:
+        action: Takes nothing; returns an exit code of its own, or nothing.
+
+    Returns:
+        The exit code: the action's, 0 where it gives none, or 2 after an error that the user can mend.
+    """
+    try:
+        return action() or 0
+    except DynqError as error:
+        return fail(error)
+    except OSError as error:
+        where = f'{error.filename}: ' if error.filename else ''
+        return fail(DynqError(f'{where}{error.strerror or error}; check the path and the disk.'))
+
+
+def fail(error: DynqError) -> int:
+    """Tell the user of an error.
+
+    Args:
+        error: What the user can mend.
+
+    Returns:
+        The exit code for it, 2.
+    """
+    print(format_error(error), file=sys.stderr)
+    return 2
+
+
+def format_error(error: BaseException) -> str:
+    """Return what the user reads of an error.
+
+    Args:
+        error: A :class:`DynqError`; torch raises those of its data-loading processes anew, with the traceback of
+            that process as their text.
+
+    Returns:
+        One line without a traceback.
+    """
+    return f'dynq_basicsr: error: {str(error).rpartition("DynqError: ")[2].strip()}'
+
+
+def say_errors_in_one_line() -> None:
+    """Install a ``sys.excepthook`` by which BasicSR's own scripts, too, end in a sentence; once."""
+    if sys.excepthook is not _excepthook:
+        _excepthook.otherwise = sys.excepthook
+        sys.excepthook = _excepthook
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, DynqError):
+        print(format_error(error), file=sys.stderr)
+    else:
+        _excepthook.otherwise(kind, error, traceback)

@@ -1,0 +1,47 @@
+"""A bar in a terminal, nothing elsewhere."""
+
+import io
+import sys
+
+from dynq_basicsr.training.progress import TrainingBar
+
+
+class Terminal(io.StringIO):
+    """Says that it is a terminal."""
+
+    def isatty(self):
+        """Return True."""
+        return True
+
+
+def test_a_terminal_sees_stage_figures_and_time_left(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, 'stderr', terminal)
+    bar = TrainingBar(3, done=1)
+    bar.update('weight', lambda: {'l_pix': 1.23456, 'bits': 4.0})
+    bar._bar.refresh()
+    bar.update('mapping', lambda: {'l_pix': 0.5})
+    shown = terminal.getvalue()
+    assert 'weight' in shown and 'l_pix=1.23' in shown and '2/3' in shown
+    assert bar._bar is None  # the last iteration closes it
+    bar.update('mapping', dict)
+    bar.close()
+
+
+def test_elsewhere_nothing_is_printed(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    bar = TrainingBar(3)
+    asked = []
+    bar.update('weight', lambda: asked.append(1) or {'l_pix': 1.0})
+    bar.close()
+    assert stream.getvalue() == '' and asked == []  # a GPU is not waited for, for nobody
+
+
+def test_figures_are_fetched_now_and_then(monkeypatch):
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    asked = []
+    bar = TrainingBar(10, done=1, every=3)
+    for iteration in range(2, 11):
+        bar.update('weight', lambda iteration=iteration: asked.append(iteration) or {'l_pix': 1.0})
+    assert asked == [3, 6, 9]

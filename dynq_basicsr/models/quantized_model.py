@@ -20,6 +20,7 @@ from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.models.tiling import TilingOptions
 from dynq_basicsr.models.train_checks import check_train
 from dynq_basicsr.numerics.allocator import keep_freed_memory
+from dynq_basicsr.numerics.native import why_not_native
 from dynq_basicsr.quantization.cost import model_size
 from dynq_basicsr.training.distributed import gather
 from dynq_basicsr.training.figures import TrainingFigures
@@ -49,6 +50,8 @@ class QuantizedModel(PatchwiseModel):
             raise DynqError('num_gpu: several GPUs need one process each; start with torchrun and --launcher pytorch.')
         if opt['num_gpu'] == 0:
             keep_freed_memory()
+            if reason := why_not_native():
+                get_root_logger().info(f'Quantizers run without their compiled kernel, a few times slower: {reason}.')
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
         self._worked = 0.0
         self.figures = TrainingFigures('Lower the learning rates (train.optim_g.lr, train.lr).')

@@ -13,6 +13,7 @@ from dynq_basicsr.quantization import weights as module
 from dynq_basicsr.quantization.grids import GRIDS
 from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.weights import WeightRange, quantize_weights
+from tests.quantization.reference import on_grid
 
 CL = torch.channels_last
 
@@ -159,18 +160,6 @@ def test_32_bits_are_the_weight_itself():
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------
-
-
-def ste(x):
-    return x + (x.round() - x).detach()
-
-
-def on_grid(x, scale, low, high):
-    """Clip, then round, so that the gradient is that of clipping; masks written out, for clamp splits ties."""
-    v = x / scale
-    inside = ((v >= low) & (v <= high)).to(x.dtype)
-    below, above = (v < low).to(x.dtype), (v > high).to(x.dtype)
-    return scale * (inside * ste(v) + below * low + above * high)
 
 
 def reference(w, upper, bits, grid):

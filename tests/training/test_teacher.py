@@ -3,22 +3,10 @@
 import pytest
 import torch
 
-from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.adabm_model import AdaBMModel
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.training.teacher import Teacher
-
-EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    net = QuantizedSR(EDSR, {'weight': {'bits': 4}, 'activation': {'bits': 4}}).eval()
-    net.calibrated = True
-    net.tap([net.backbone.body[0], net.backbone.body[1]])
-    return net
 
 
 def asking(net, calls):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dynq_basicsr.numerics.fake_quantize import fake_quantize, round_to_integers
 from dynq_basicsr.quantization.grids import GRIDS, SMALLEST, integer_grid
 from dynq_basicsr.quantization.quantizers.minmax import ActivationRange
+from tests.quantization.reference import on_grid, ste
 
 
 def holds_for(*strategies):
@@ -219,18 +220,6 @@ def test_the_result_has_the_dtype_that_is_asked_for(grid):
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------
-
-
-def ste(x):
-    return x + (x.round() - x).detach()
-
-
-def on_grid(x, scale, low, high):
-    """Clip, then round, so that the gradient is that of clipping; masks written out, for clamp splits ties."""
-    v = x / scale
-    inside = ((v >= low) & (v <= high)).to(x.dtype)
-    below, above = (v < low).to(x.dtype), (v > high).to(x.dtype)
-    return scale * (inside * ste(v) + below * low + above * high)
 
 
 def reference(x, lower, upper, bits, grid):

@@ -9,45 +9,59 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 HOOK_FILES = ('dynq_basicsr_autoload.pth', 'dynq_basicsr_autoload.start')
 
-# What the package itself imports. Three names are missing on purpose:
-# - basicsr: its setup.py asks pip for a torch of its own, so naming it here would make `pip install .` fetch several
-#   gigabytes of CUDA packages into a build environment even where torch is installed, and pull opencv-python over an
-#   opencv-python-headless that is already there. It is the host of this plugin: README says how it is installed first.
-# - torchvision: only BasicSR imports it, and an unpinned torchvision upgrades the torch that the user chose.
-# - OpenCV: four distributions provide `cv2`, and a requirement cannot say "any of them"; BasicSR brings one.
+# What `import dynq_basicsr` and `dynq doctor` need, whatever the package is used for. Missing on purpose, everywhere:
+# - basicsr: its setup.py asks pip for a torch of its own choice and for a second OpenCV; `dynq doctor --fix` installs
+#   it without its requirements, whose real ones are in the extra `train`;
+# - torchvision: only BasicSR imports it, and an unpinned one replaces the torch that the user chose; `--fix` again.
 # torch has no upper bound, so an installed one, with or without CUDA, is left alone.
-INSTALL_REQUIRES = ['torch>=2.4', 'numpy', 'pyyaml', 'safetensors', 'tqdm', 'matplotlib']
+INSTALL_REQUIRES = ['numpy', 'simplejpeg', 'tqdm']
 
+# Four distributions provide `cv2`, and a requirement cannot say "any of them", so OpenCV is in extras only. Where there
+# is another one already (BasicSR brings opencv-python), install without extras: `dynq doctor` names what is missing.
+OPENCV = 'opencv-python-headless'
+TRAIN = [
+    'torch>=2.4', 'safetensors', 'pydantic>=2', 'pyyaml', 'filelock', 'matplotlib', 'tensorboard',
+    # What `import basicsr` 1.4.2 needs beside these. SciPy 2 removes a module that its NIQE imports; distutils comes
+    # from setuptools since Python 3.12.
+    OPENCV, 'lmdb', 'pillow', 'requests', 'scipy<2', 'setuptools>=77',
+]  # fmt: skip
 EXTRAS_REQUIRE = {
-    # What `import basicsr` 1.4.2 really needs beside torch and torchvision. Its own list adds TensorBoard nightlies,
-    # yapf and more that nothing here uses, so the scripts install BasicSR with --no-deps and take this extra.
-    # SciPy 2 removes a module that BasicSR's NIQE imports; distutils comes from setuptools since Python 3.12.
-    'basicsr': ['lmdb', 'opencv-python-headless', 'pillow', 'requests', 'scipy<2', 'setuptools>=77'],
-    # Community checkpoints; what it needs beside its own code is there already, and it asks for no version of torch.
-    'community': ['spandrel>=0.4'],
-    'deploy': ['onnx', 'onnxruntime'],
-    'dev': ['pytest', 'hypothesis', 'ruff', 'scikit-image', 'build'],
+    'deploy': [OPENCV, 'onnxruntime'],  # no torch
+    'train': TRAIN,
+    'export': [*TRAIN, 'onnx', 'onnxscript', 'onnxruntime'],
+    'community': [*TRAIN, 'spandrel>=0.4'],
+    'dev': ['pytest', 'hypothesis', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
 }
 
 
-class BuildPyWithHook(build_py):
-    """`build_py` that also lays the start-up hook at the root of site-packages, where Python looks for it."""
+class BuildPy(build_py):
+    """`build_py` that also takes what lies outside of the package.
+
+    The start-up hook goes to the root of site-packages, where Python looks for it, and the option files into the wheel.
+    """
 
     def _hook_root(self) -> Path:
         # An editable wheel is assembled in install_lib; build_lib stays empty there.
         return Path(self.get_finalized_command('install').install_lib if self.editable_mode else self.build_lib)
 
-    def run(self) -> None:
-        """Build the modules, then copy the hook files beside the package."""
-        super().run()
+    def _files(self) -> dict[Path, Path]:
         root = self._hook_root()
-        self.mkpath(str(root))
-        for name in HOOK_FILES:
-            self.copy_file(str(ROOT / 'dynq_basicsr' / name), str(root / name), preserve_mode=0)
+        files = {ROOT / 'dynq_basicsr' / name: root / name for name in HOOK_FILES}
+        if not self.editable_mode:  # which reads them where they are
+            folder = root / 'dynq_basicsr' / '_options'
+            files |= {path: folder / path.name for path in sorted((ROOT / 'options').glob('*.yml'))}
+        return files
+
+    def run(self) -> None:
+        """Build the modules, then copy the other files."""
+        super().run()
+        for source, target in self._files().items():
+            self.mkpath(str(target.parent))
+            self.copy_file(str(source), str(target), preserve_mode=0)
 
     def get_outputs(self, include_bytecode: bool = True) -> list:
-        """Return what was built, hook files included, so that uninstalling removes them."""
-        return super().get_outputs(include_bytecode) + [str(self._hook_root() / name) for name in HOOK_FILES]
+        """Return what was built, the other files included, so that uninstalling removes them."""
+        return super().get_outputs(include_bytecode) + [str(target) for target in self._files().values()]
 
 
 def read_version() -> str:
@@ -68,11 +82,35 @@ setup(
     description='Content-adaptive bit-widths for super-resolution networks, as a BasicSR plugin',
     long_description=read_readme(),
     long_description_content_type='text/markdown',
+    author='The dynq_basicsr authors',
+    project_urls={'BasicSR, which this plugs into': 'https://github.com/XPixelGroup/BasicSR'},
     license='Apache-2.0',
+    license_files=['LICENSE'],
+    keywords=['super-resolution', 'quantization', 'image restoration', 'mixed precision', 'BasicSR', 'PyTorch', 'ONNX'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3 :: Only',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 15)),
+        'Topic :: Multimedia :: Graphics',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Processing',
+        'Typing :: Typed',
+    ],
     packages=find_packages(include=['dynq_basicsr', 'dynq_basicsr.*']),
-    package_data={'dynq_basicsr': ['weights/*.safetensors', 'numerics/*.c', 'docs/*.md']},
+    package_data={
+        'dynq_basicsr': [
+            'py.typed', 'weights/*.safetensors', 'weights/*.md', 'numerics/*.c', 'docs/*.md', 'docs/*.json',
+            'docs/images/*',
+        ],
+    },
+    entry_points={'console_scripts': ['dynq = dynq_basicsr.cli:main']},
     python_requires='>=3.10',
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
-    cmdclass={'build_py': BuildPyWithHook},
-)
+    cmdclass={'build_py': BuildPy},
+    zip_safe=False,
+)  # fmt: skip

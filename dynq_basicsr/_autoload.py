@@ -14,9 +14,10 @@ import sys
 VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 # What of this package does not import BasicSR. Before the first line of anything else runs, BasicSR must be complete:
 # were it imported from within such a module, registering the plugin would need that same half-initialised module.
-WITHOUT_BASICSR = ('_autoload', 'cli', 'command', 'compat', 'compat.torchvision_ops', 'compat.safe_yaml', 'deploy',
-                   'errors', 'image_bytes', 'numerics', 'patch_grid', 'policies', 'quantization', 'registry', 'test',
-                   'train', 'upscale')
+WITHOUT_BASICSR = ('__main__', '_autoload', 'api', 'atomic', 'cli', 'command', 'commands', 'compat',
+                   'compat.torchvision_ops', 'compat.safe_yaml', 'config', 'deploy', 'doctor', 'errors',
+                   'image_bytes', 'image_containers', 'numerics', 'option_files', 'patch_grid', 'plugins', 'policies',
+                   'quantization', 'registry', 'reproduce', 'test', 'train', 'upscale')
 
 
 def _before_torchvision_meta():
@@ -96,7 +97,8 @@ class Finder:
 def _is_on_basicsr(name):
     package, _, inside = name.partition('.')
     return (package == 'dynq_basicsr' and bool(inside) and inside not in WITHOUT_BASICSR
-            and not inside.startswith(('deploy.', 'numerics.', 'policies.', 'quantization.')))
+            and not inside.startswith(('commands.', 'config.', 'deploy.', 'doctor.', 'numerics.', 'policies.',
+                                       'quantization.', 'reproduce.')))
 
 
 def _import_basicsr_first():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from types import TracebackType
 
@@ -18,13 +20,31 @@ def run_command(action: Callable[[], int | None]) -> int:
     Returns:
         The exit code: the action's, 0 where it gives none, or 2 after an error that the user can mend.
     """
+    escape_names()
+    heed_ctrl_c()
     try:
         return action() or 0
     except DynqError as error:
         return fail(error)
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` does
+        raise
     except OSError as error:
         where = f'{error.filename}: ' if error.filename else ''
         return fail(DynqError(f'{where}{error.strerror or error}; check the path and the disk.'))
+
+
+def escape_names() -> None:
+    """Let stdout and stderr show names that their encoding lacks, escaped: no file's name may end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+
+def heed_ctrl_c() -> None:
+    """Let SIGINT interrupt, also where a shell switched it off because it started the command in the background."""
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fail(error: DynqError) -> int:

@@ -3,15 +3,49 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+
+SHOWN = 60  # characters of a value in a message
+PATH = 250  # of a path, which is worth to be read to its end
 
 
 class DynqError(Exception):
     """A failure that the user caused and can mend; its text is one self-contained sentence or two."""
 
 
-def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
+class _Shortly(reprlib.Repr):
+    """``repr`` that looks at no more of a value than it shows: lists may hold themselves a million times over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 4
+        self.maxstring = self.maxother = self.maxlong = SHOWN
+        self.repr_OrderedDict = self.repr_dict  # by the name of the class
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Numbers of thousands of digits have no ``repr``."""
+        return super().repr_int(x, level) if x.bit_length() < 1000 else 'a huge number'
+
+
+_SHORTLY = _Shortly()
+
+
+def shown(value: object, most: int = SHOWN) -> str:
+    """A user's value as messages show it, in a line.
+
+    Args:
+        value: Anything.
+        most: Characters of its ``repr``; what is longer is cut.
+    """
+    text = repr(value[:most]) if isinstance(value, str) else ' '.join(_SHORTLY.repr(value).split())
+    cut = len(text) > most or (isinstance(value, str) and len(value) > most)
+    return f'{text[: most - 3]}...' if cut else text
+
+
+def nearest(name: object, candidates: Iterable[str], count: int = 3) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest candidates, or an empty string.
 
     Args:
@@ -19,8 +53,22 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3) -> str:
         candidates: What exists.
         count: How many candidates to name at most.
     """
-    close = get_close_matches(str(name), [str(candidate) for candidate in candidates], n=count, cutoff=0.5)
+    name = name if isinstance(name, str) else shown(name)
+    close = get_close_matches(name[:200], [str(candidate) for candidate in candidates], n=count, cutoff=0.5)
     return f' Did you mean {" or ".join(map(repr, close))}?' if close else ''
+
+
+def unknown_option(section: str, key: object, known: Iterable[str]) -> str:
+    """The sentence about a key that nobody reads.
+
+    Args:
+        section: Where it stands in the option file, as ``'network_g.policy'``.
+        key: The key.
+        known: Every key that may stand there.
+    """
+    known = list(known)
+    hint = nearest(key, known) or f' Known: {", ".join(known)}.'
+    return f'{section}: unknown option {shown(key)}.{hint}'
 
 
 def check_keys(section: str, given: Mapping | None, known: Iterable[str]) -> None:
@@ -37,49 +85,18 @@ def check_keys(section: str, given: Mapping | None, known: Iterable[str]) -> Non
     if given is None:
         return
     if not isinstance(given, Mapping):
-        raise DynqError(f'{section}: expected a mapping of options, got {given!r}.')
+        raise DynqError(f'{section}: must be a mapping of options, not {shown(given)}.')
     known = list(known)
     for key in given:
         if key not in known:
-            raise DynqError(f'{section}: unknown option {key!r}.{nearest(key, known) or f" Known: {known}."}')
-
-
-def check_choice(section: str, value: object, choices: Iterable[str]) -> str:
-    """Return the value, or refuse what is none of the choices.
-
-    Args:
-        section: Where it stands in the option file, as ``'train.precision'``.
-        value: What stands there.
-        choices: What may stand there.
-
-    Raises:
-        DynqError: Names the option, the value and the choices.
-    """
-    choices = tuple(choices)
-    if value not in choices:
-        raise DynqError(f'{section}: must be one of {", ".join(choices)}, not {value!r}.')
-    return value
-
-
-def check_switch(section: str, value: object) -> None:
-    """Refuse what is neither true nor false.
-
-    Args:
-        section: Where it stands in the option file, as ``'train.bit_aware_clipping'``.
-        value: What stands there.
-
-    Raises:
-        DynqError: Names the option and the value.
-    """
-    if not isinstance(value, bool):
-        raise DynqError(f'{section}: must be true or false, not {value!r}.')
+            raise DynqError(unknown_option(section, key, known))
 
 
 def check_number(section: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
     """Refuse what is no number, or none within its bounds.
 
     Args:
-        section: Where it stands in the option file, as ``'train.lr.weight'``.
+        section: Where it stands, as ``'network_g.policy.ratio'``.
         value: What stands there.
         lowest: Smallest value allowed.
         highest: Largest value allowed.
@@ -89,7 +106,8 @@ def check_number(section: str, value: object, lowest: float, highest: float = ma
         DynqError: Names the option, the value and the bounds.
     """
     kinds = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest or math.isinf(value):
+    fits = isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest
+    if not fits or value == math.inf:
         what = 'a whole number' if whole else 'a number'
         bounds = f'>= {lowest}' if math.isinf(highest) else f'from {lowest} to {highest}'
-        raise DynqError(f'{section}: must be {what} {bounds}, not {value!r}.')
+        raise DynqError(f'{section}: must be {what} {bounds}, not {shown(value)}.')

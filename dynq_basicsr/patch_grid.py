@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.errors import DynqError, check_number, shown
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
 Span = tuple[int, int]  # start, end of a side in LR pixels
@@ -33,7 +33,7 @@ class TilingOptions:
             if value is not None or key == 'patch_batch':
                 check_number(f'val.{key}', value, 1, whole=True)
         if self.patch_merge not in ('average', 'split'):
-            raise DynqError(f'val.patch_merge: must be average or split, not {self.patch_merge!r}.')
+            raise DynqError(f'val.patch_merge: must be average or split, not {shown(self.patch_merge)}.')
         if self.patch_size is not None and self.step > self.patch_size:
             raise DynqError(f'val.patch_step: {self.patch_step} leaves gaps between patches of {self.patch_size}.')
 

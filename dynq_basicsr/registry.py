@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from dynq_basicsr.errors import DynqError, nearest
+from dynq_basicsr.errors import DynqError, nearest, shown
 
 T = TypeVar('T', bound=Callable)
 
@@ -53,7 +53,7 @@ class Registry(Generic[T]):
         """
         if name not in self:
             raise DynqError(
-                f'{self.section}: no {self.kind} {name!r}.{nearest(name, self._classes)} Known: {", ".join(self)}.'
+                f'{self.section}: no {self.kind} {shown(name)}.{nearest(name, self._classes)} Known: {", ".join(self)}.'
             )
         return self._classes[name]
 

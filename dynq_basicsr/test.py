@@ -1,8 +1,8 @@
-"""``python -m dynq_basicsr.test -opt FILE.yml``: BasicSR's tester with our plugin, below the current directory."""
+"""``python -m dynq_basicsr.test -opt FILE.yml``: the same as ``dynq test``."""
 
 import sys
 
-from dynq_basicsr import cli
+from dynq_basicsr.cli import main
 
 if __name__ == '__main__':
-    sys.exit(cli.main('basicsr.test', 'test_pipeline'))
+    sys.exit(main(['test', *sys.argv[1:]]))

@@ -1,8 +1,8 @@
-"""``python -m dynq_basicsr.train -opt FILE.yml``: BasicSR's trainer with our plugin, below the current directory."""
+"""``python -m dynq_basicsr.train -opt FILE.yml``: the same as ``dynq train``."""
 
 import sys
 
-from dynq_basicsr import cli
+from dynq_basicsr.cli import main
 
 if __name__ == '__main__':
-    sys.exit(cli.main('basicsr.train', 'train_pipeline'))
+    sys.exit(main(['train', *sys.argv[1:]]))

@@ -34,8 +34,8 @@ import cv2
 import numpy as np
 from benchmark_large import make_mosaic, parse_size
 from deploy_contestants import Contestant, Process, export_float, fix_code, tiling_of
-from prepare_bicubic import imresize_uint8, list_images
 
+from dynq_basicsr.data.bicubic import imresize_uint8, list_images
 from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.router import RunOptions
 from dynq_basicsr.errors import DynqError, check_number

@@ -35,9 +35,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from prepare_bicubic import imresize_uint8, list_images, read_photograph
 
 from dynq_basicsr.command import run_command
+from dynq_basicsr.data.bicubic import imresize_uint8, list_images, read_photograph
 from dynq_basicsr.errors import DynqError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -81,37 +81,6 @@ install_torch() {
   pip_install "${wanted[@]}"
 }
 
-install_torchvision() {
-  local minor
-  minor=$("$VENV/bin/python" -c 'import importlib.metadata as m; print(m.version("torch").split(".")[1])')
-  # torchvision 0.(N+15) belongs to torch 2.N; any other would replace the torch that is there.
-  pip_install --no-deps "torchvision==0.$((minor + 15)).*"
-}
-
-install_basicsr() {
-  local shim="$VENV/build_shim"
-  # BasicSR's setup.py reads its version from locals() after exec(), which Python 3.13 ended (PEP 667): for this one
-  # command, exec() writes into its caller's names as before.
-  mkdir -p "$shim"
-  cat >"$shim/sitecustomize.py" <<'PYTHON'
-import builtins
-import sys
-
-plain_exec = builtins.exec
-
-
-def exec_into_caller(code, *scopes, **options):
-    caller = sys._getframe(1)
-    plain_exec(code, *(scopes or (caller.f_globals, caller.f_locals)), **options)
-
-
-if sys.version_info >= (3, 13):
-    builtins.exec = exec_into_caller
-PYTHON
-  PYTHONPATH="$shim" pip_install --no-deps --no-build-isolation basicsr==1.4.2
-  rm -r "$shim"
-}
-
 make_environment() {
   local stamp
   # The option files' paths start at datasets/; where there is real data beside the checkout, it is linked there.
@@ -121,10 +90,10 @@ make_environment() {
   runs_python "$VENV/bin/python" || create_venv
   pip_install 'pip>=22.3' 'setuptools>=77'  # for --dry-run, and to build BasicSR and this package
   has torch || install_torch
-  has torchvision || install_torchvision
-  echo "Installing BasicSR and dynq_basicsr (about a quarter of a minute)"
-  has basicsr || install_basicsr
-  pip_install --no-build-isolation -e "$ROOT[basicsr,community,dev]"
+  echo "Installing BasicSR and dynq_basicsr (about half a minute)"
+  # The torchvision that belongs to this torch, and BasicSR: first, since spandrel would bring a torchvision of its own.
+  (cd "$ROOT" && "$VENV/bin/python" -m dynq_basicsr doctor --fix >/dev/null) || exit 1
+  pip_install --no-build-isolation -e "$ROOT[train,deploy,export,community,dev]"
   (cd "$VENV" && DYNQ_BASICSR_AUTOLOAD=strict bin/python -c 'import basicsr') ||
     fail "the environment in $VENV is incomplete; delete that folder and run this again."
   echo "$stamp" >"$VENV/dynq.stamp"

@@ -137,7 +137,7 @@ def float_network(option_file: Path):
     Raises:
         DynqError: If it is a quantized one, or its weights do not fit.
     """
-    from dynq_basicsr.archs.arch_options import input_channels, size_requirement
+    from dynq_basicsr.archs.arch_options import image_format
     from dynq_basicsr.archs.quantized_arch import QuantizedSR
     from dynq_basicsr.report.one_image import load_model, read_options
 
@@ -146,7 +146,8 @@ def float_network(option_file: Path):
         raise DynqError(f'{option_file}: the network is quantized; give --opt a float one.')
     options = read_options(option_file)
     section = options['network_g']
-    return net, size_requirement(net, section), input_channels(net, section), options['scale']
+    takes = image_format(net, section)
+    return net, takes.sizes, takes.in_channels, options['scale']
 
 
 def pytorch(contestant: Contestant) -> Upscale:

@@ -2,121 +2,121 @@
 
     bash scripts/quickstart.sh
 
-calls this in the project's environment. It makes ``datasets/quickstart`` from the photographs inside scikit-image,
-runs the three option files ``options/quickstart_*.yml`` as any user would, and prints one table. Data are made once;
-the results and the experiment of an earlier quick start are replaced.
+calls this in the project's environment. It makes ``datasets/quickstart`` from the photographs inside scikit-image, runs
+``dynq quantize`` on the embedded network as any user would, and shows on four other photographs what it costs and
+gives. Data are made once; ``results/quickstart`` is replaced.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import re
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 
+import cv2
+import numpy as np
 from quickstart_data import prepare_data
-from run_module import run_module
 
+import dynq_basicsr
 from dynq_basicsr.command import run_command
+from dynq_basicsr.deploy.bicubic import enlarge
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.crops import crop_folders
-from dynq_basicsr.report.one_image import read_options
-from dynq_basicsr.report.tables import format_column, format_table, read_metrics
+from dynq_basicsr.report.one_image import read_lr_image
+from dynq_basicsr.report.tables import format_table
 
 ROOT = Path(__file__).resolve().parent.parent
-DATASET = 'photographs'
-# Nothing else is ever removed.
-OUTPUTS = ('results/quickstart', 'results/quickstart_float', 'results/quickstart_adabm_test',
-           'experiments/quickstart_adabm_w4a4')  # fmt: skip
+WEIGHTS = 'dynq_basicsr/weights/edsr_small_x4.safetensors'
+DATA, RESULTS = 'datasets/quickstart', 'results/quickstart'
+PATCH = 40  # side of the patches that are upscaled, LR pixels: most of the photographs have 128 of these a side
+MAP_PATCH = 24  # of those in the bit maps, which are small enough to lie in sky or in leaves alone
+SCALE = 4
 
 
-def run_stage(title: str, module: str, option_file: str, log: Path) -> float:
-    """Run one of the package's commands; its words go to a log file, its iterations to the terminal.
-
-    Args:
-        title: What the user reads.
-        module: ``dynq_basicsr.train`` or ``dynq_basicsr.test``.
-        option_file: Relative to the project.
-        log: File to append to.
-
-    Returns:
-        Seconds that it took.
+def quantize() -> None:
+    """Run ``dynq quantize``; its words go to the terminal.
 
     Raises:
-        DynqError: If it fails; tells its last line.
+        DynqError: If it fails, which it has explained.
     """
-    sys.stdout.write(f'{title}: python -m {module} -opt {option_file}\n')
-    sys.stdout.flush()
-    total = (read_options(ROOT / option_file).get('train') or {}).get('total_iter')
-    start = time.perf_counter()
-
-    def show(iteration: int) -> None:
-        if sys.stdout.isatty():
-            sys.stdout.write(f'\r  iteration {iteration} of {total}, {time.perf_counter() - start:.0f} s\033[K')
-            sys.stdout.flush()
-
-    run_module(module, option_file, log, show)
-    if sys.stdout.isatty():
-        sys.stdout.write('\r\033[K')
-    return time.perf_counter() - start
+    line = ['quantize', WEIGHTS, f'{DATA}/calibration/LR', '-o', f'{RESULTS}/model']
+    print(f'dynq {" ".join(line)}', flush=True)
+    if subprocess.run([sys.executable, '-m', 'dynq_basicsr', *line], cwd=ROOT).returncode:
+        raise DynqError('dynq quantize failed; see above.')
 
 
-def model_size_of(option_file: str) -> float:
-    """Size of the network of an option file in thousands of 32-bit parameters (AdaBM Table 5)."""
-    from basicsr.archs import build_network
-    from basicsr.utils import get_root_logger
+def contestants(folder: Path) -> dict[str, tuple[Callable[[np.ndarray], np.ndarray], int | None]]:
+    """What is compared: a name, a function from LR to SR, (H, W, 3) uint8, and its size on disk in bytes."""
+    quantized = dynq_basicsr.load(folder / 'quantized.pth', device='cpu', patch=PATCH)
+    graphs = dynq_basicsr.load(folder, patch=PATCH)
 
-    from dynq_basicsr.plugin import register
-    from dynq_basicsr.quantization.cost import model_size
+    def bicubic(image: np.ndarray) -> np.ndarray:
+        enlarged = enlarge(image, (0, 0, *image.shape[:2]), SCALE)
+        return np.rint(enlarged.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
 
-    get_root_logger(log_level=logging.WARNING)
-    register()
-    return model_size(build_network(read_options(ROOT / option_file)['network_g'])) / 1e3
-
-
-def summary(seconds: dict[str, float], sizes: dict[str, float]) -> str:
-    """Lay out the one table.
-
-    Args:
-        seconds: ``float`` and ``adabm``: of the two tests.
-        sizes: The same, thousands of parameters.
-    """
-    runs = {'float': 'results/quickstart_float', 'adabm': 'results/quickstart_adabm_test'}
-    metrics = [read_metrics(ROOT / folder)[DATASET] for folder in runs.values()]
-    stages = json.loads((ROOT / 'experiments/quickstart_adabm_w4a4/adabm_timing.json').read_text())
-    calibration = stages.pop('calibration')
-    columns = {
-        'network': ['float', 'AdaBM W4A4'],
-        **{
-            header: format_column([row[key] for row in metrics], unit)
-            for header, key, unit in (
-                ('PSNR', 'psnr', ' dB'),
-                ('SSIM', 'ssim', ''),
-                ('FAB', 'fab', ''),
-                ('BitOPs 1080p', 'bitops_1080p', 'T'),
-            )
-        },
-        'size': [f'{sizes[run]:.1f}K' for run in runs],
-        'calibration': ['-', f'{calibration:.1f} s'],
-        'fine-tuning': ['-', f'{sum(stages.values()):.1f} s'],
-        'evaluation': [f'{seconds[run]:.1f} s' for run in runs],
-    }  # fmt: skip
-    return format_table(list(columns), list(zip(*columns.values(), strict=True)))
+    size = sum(path.stat().st_size for path in folder.glob('*.onnx'))
+    return {
+        'bicubic': (bicubic, None),
+        'float': (quantized.reference, (ROOT / WEIGHTS).stat().st_size),
+        'AdaBM W4A4': (graphs.upscale, size),
+    }
 
 
-def collect_pictures(folder: Path) -> list[Path]:
-    """Bring bit maps and crops together; return the files."""
-    maps = sorted((ROOT / 'results/quickstart_adabm_test/visualization' / DATASET).glob('*_bits.png'))
-    copies = [folder / re.sub(r'x\d_.*', '_bits.png', path.name) for path in maps]
-    for path, copy in zip(maps, copies, strict=True):
-        shutil.copyfile(path, copy)
-    runs = {'float': 'quickstart_float', 'AdaBM W4A4': 'quickstart_adabm_test'}
-    results = {label: ROOT / 'results' / run / 'visualization' / DATASET for label, run in runs.items()}
-    return copies + crop_folders(ROOT / 'datasets/quickstart/eval/HR', results, folder)
+def compare(folder: Path) -> str:
+    """Upscale the four photographs each way, draw pictures, and lay out the one table."""
+    from basicsr.metrics.psnr_ssim import calculate_psnr, calculate_ssim
+
+    pairs = [(path, read_lr_image(path), read_lr_image(ROOT / DATA / f'eval/LR/{path.stem}x{SCALE}.png'))
+             for path in sorted((ROOT / DATA / 'eval/HR').glob('*.png'))]  # fmt: skip
+    ways = contestants(folder / 'model')
+    rows, pictures = [], {}
+    for name, (upscale, size) in ways.items():
+        pictures[name] = folder / name
+        pictures[name].mkdir()
+        figures: list[tuple[float, float, float]] = []
+        for path, truth, small in pairs:
+            start = time.perf_counter()
+            result = upscale(np.ascontiguousarray(small[..., ::-1]))[..., ::-1]
+            seconds = time.perf_counter() - start
+            (pictures[name] / path.name).write_bytes(cv2.imencode('.png', result)[1].tobytes())
+            given = {'crop_border': SCALE, 'test_y_channel': True}
+            figures.append((calculate_psnr(result, truth, **given), calculate_ssim(result, truth, **given), seconds))
+        rows.append([name, *map(mean, zip(*figures, strict=True)), size])
+    bits = draw(folder, pairs, pictures)
+    return table(rows, bits)
+
+
+def draw(folder: Path, pairs: Sequence[tuple], pictures: Mapping[str, Path]) -> float:
+    """Draw a bit map of each photograph, and crops side by side; the mean bits of the patches that were upscaled."""
+    quantized = dynq_basicsr.load(folder / 'model/quantized.pth', device='cpu', patch=PATCH)
+    used = []
+    for path, _, small in pairs:
+        image = np.ascontiguousarray(small[..., ::-1])
+        used.append(quantized.bits(image).fab())
+        quantized.bit_map(image, folder / f'{path.stem}_bits.png', MAP_PATCH)
+    crop_folders(ROOT / DATA / 'eval/HR', pictures, folder)
+    return mean(used)
+
+
+def table(rows: Sequence[Sequence], bits: float) -> str:
+    """Lay out figures: name, PSNR, SSIM, seconds, bytes (None: nothing to store)."""
+    cells = [
+        [
+            name,
+            f'{psnr:.2f} dB',
+            f'{ssim:.4f}',
+            {'bicubic': '-', 'float': '32'}.get(name, f'{bits:.2f}'),
+            '-' if size is None else f'{size / 1e6:.2f} MB',
+            f'{seconds:.2f} s',
+        ]
+        for name, psnr, ssim, seconds, size in rows
+    ]
+    return format_table(['network', 'PSNR', 'SSIM', 'mean bits', 'size on disk', 'an image'], cells)
 
 
 def quickstart(began: float, installed: float) -> None:
@@ -126,28 +126,21 @@ def quickstart(began: float, installed: float) -> None:
         began: When the installation began, seconds since the epoch.
         installed: When it ended.
     """
-    for output in OUTPUTS:
-        shutil.rmtree(ROOT / output, ignore_errors=True)
-    folder = ROOT / 'results/quickstart'
+    folder = ROOT / RESULTS
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if prepare_data(ROOT / 'datasets/quickstart'):
-        sys.stdout.write('Made datasets/quickstart: 100 LR images to calibrate with, 4 photographs to evaluate.\n')
-    log = folder / 'log.txt'
-    seconds = {'float': run_stage('[1/3] Float network', 'dynq_basicsr.test', 'options/quickstart_float.yml', log)}
-    run_stage('[2/3] AdaBM', 'dynq_basicsr.train', 'options/quickstart_adabm_w4a4.yml', log)
-    seconds['adabm'] = run_stage('[3/3] Evaluation', 'dynq_basicsr.test', 'options/quickstart_adabm_test.yml', log)
-    pictures = collect_pictures(folder)
-    sizes = {run: model_size_of(f'options/quickstart_{name}.yml') for run, name in
-             (('float', 'float'), ('adabm', 'adabm_test'))}  # fmt: skip
-    table = summary(seconds, sizes)
-    (folder / 'table.txt').write_text(table + '\n', encoding='utf-8')
-    sys.stdout.write(
-        f'\n{table}\n\n'
-        'PSNR and SSIM of the luma, mean of 4 photographs, x4, in patches of 40x40. FAB: mean activation bits of the\n'
-        'quantized layers. Size: 32-bit parameters; a 4-bit weight counts 1/8. Evaluation: with the start of Python.\n'
-        'The quantized network is simulated in float here, so it is not faster yet.\n'
+    prepare_data(ROOT / DATA)
+    quantize()
+    text = compare(folder)
+    (folder / 'table.txt').write_text(text + '\n', encoding='utf-8')
+    pictures = ', '.join(sorted(path.name for path in folder.glob('*.png')))
+    print(
+        f'\n{text}\n\n'
+        'PSNR and SSIM of the luma, mean of 4 photographs, x4. Mean bits: of the activations of quantized layers, in\n'
+        f'patches of {PATCH}x{PATCH}. Float runs in PyTorch, the quantized network as integers in ONNX Runtime.\n'
         f'Installation {installed - began:.0f} s, everything {time.time() - began:.0f} s.\n'
-        f'Pictures in {folder.relative_to(ROOT)}: {", ".join(path.name for path in pictures)}\n'
+        f'Pictures in {RESULTS}: {pictures}\n'
+        f'Your own: dynq quantize CHECKPOINT PICTURES -o FOLDER'
     )
 
 

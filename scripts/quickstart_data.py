@@ -16,9 +16,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from prepare_bicubic import imresize_uint8, prepare
 
 from dynq_basicsr.command import run_command
+from dynq_basicsr.data.bicubic import imresize_uint8, prepare
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.one_image import read_lr_image
 
@@ -114,4 +114,4 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 if __name__ == '__main__':
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / 'datasets/quickstart'
-    sys.exit(run_command(lambda: prepare_data(target)))
+    sys.exit(run_command(lambda: print(f'{target}: {"made now" if prepare_data(target) else "is there already"}')))

@@ -99,12 +99,13 @@ def test_a_room_may_be_imported_before_basicsr():
     assert done.returncode == 0, done.stderr
 
 
-def test_wheel_holds_hook_and_weights(repository, tmp_path):
+def test_wheel_holds_hook_weights_and_option_files(repository, tmp_path):
     source = tmp_path / 'source'
     source.mkdir()
     for name in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE'):
         shutil.copy(repository / name, source)
-    shutil.copytree(repository / 'dynq_basicsr', source / 'dynq_basicsr', ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('dynq_basicsr', 'options'):
+        shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
     subprocess.run([sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation',
                     '--wheel-dir', str(tmp_path), str(source)], check=True)
     wheel, = tmp_path.glob('*.whl')
@@ -112,5 +113,8 @@ def test_wheel_holds_hook_and_weights(repository, tmp_path):
     weights = {f'dynq_basicsr/weights/{path.name}' for path in (source / 'dynq_basicsr' / 'weights').glob('*')
                if path.suffix == '.safetensors'}
     modules = {path.relative_to(source).as_posix() for path in Path(source, 'dynq_basicsr').rglob('*.py')}
-    assert {'dynq_basicsr_autoload.pth', 'dynq_basicsr_autoload.start'} | weights | modules <= names
-    assert not any(name.startswith(('tests', 'scripts', 'build')) for name in names)
+    options = {f'dynq_basicsr/_options/{path.name}' for path in (repository / 'options').glob('*.yml')}
+    docs = {path.relative_to(source).as_posix() for path in (source / 'dynq_basicsr' / 'docs').rglob('*.*')}
+    others = {'dynq_basicsr_autoload.pth', 'dynq_basicsr_autoload.start', 'dynq_basicsr/py.typed'}
+    assert others | weights | modules | options | docs <= names
+    assert not any(name.startswith(('tests', 'scripts', 'options', 'build')) for name in names)

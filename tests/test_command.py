@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import subprocess
 import sys
 
@@ -54,3 +57,27 @@ def test_scripts_end_in_one_line(statement, expected):
     lines = done.stderr.splitlines()
     assert done.returncode == 1 and [lines[0], lines[-1]] == [expected[0], expected[-1]]
     assert len(lines) == 1 or 'ValueError' in lines[-1]
+
+
+@pytest.mark.parametrize(('encoding', 'shown'), [('utf-8', r'caf\udce9 名'), ('cp1252', r'caf\udce9 \u540d')])
+def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch, encoding, shown):
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors='strict') for _ in range(2)]
+    monkeypatch.setattr(sys, 'stdout', streams[0])
+    monkeypatch.setattr(sys, 'stderr', streams[1])
+
+    def action() -> None:
+        print('caf\udce9 名')
+        raise DynqError('caf\udce9 名: damaged.')
+
+    assert run_command(action) == 2
+    out, err = ((stream.flush(), stream.buffer.getvalue().decode(encoding))[1] for stream in streams)
+    assert out.strip() == shown and err.strip() == f'dynq_basicsr: error: {shown}: damaged.'
+
+
+def test_ctrl_c_interrupts_also_what_a_shell_started_in_the_background():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_command(lambda: os.kill(os.getpid(), signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -129,11 +129,11 @@ def test_mistakes_end_in_one_line_and_code_2(tmp_path, monkeypatch, capsys, text
     if text is not None:
         (tmp_path / 'x.yml').write_bytes(text if isinstance(text, bytes) else text.encode())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, 'argv', ['test.py', '-opt', 'x.yml'])
-    assert cli.main('basicsr.test', 'test_pipeline') == 2
+    before = list(sys.argv)
+    assert cli.main(['test', '-opt', 'x.yml']) == 2
     errors = capsys.readouterr().err
     assert errors.startswith('dynq_basicsr: error: ') and expected in errors and len(errors.splitlines()) == 1
-    assert sys.argv == ['test.py', '-opt', 'x.yml']
+    assert sys.argv == before
     assert [path.name for path in tmp_path.iterdir()] == (['x.yml'] if text is not None else [])
 
 
@@ -142,6 +142,6 @@ def test_full_disk_ends_in_one_line(monkeypatch, capsys):
         raise OSError(28, 'No space left on device', 'net_g_5.pth')
 
     monkeypatch.setattr(sys.modules['basicsr.test'], 'test_pipeline', fill_disk)
-    assert cli.main('basicsr.test', 'test_pipeline') == 2
+    assert cli.main(['test', '-opt', 'x.yml']) == 2
     assert capsys.readouterr().err == ('dynq_basicsr: error: The disk is full (net_g_5.pth); '
                                        'make room and run again.\n')

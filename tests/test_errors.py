@@ -1,8 +1,11 @@
 """Messages name the key and what it may have meant."""
 
+from collections import OrderedDict
+from datetime import date
+
 import pytest
 
-from dynq_basicsr.errors import DynqError, check_choice, check_keys, nearest
+from dynq_basicsr.errors import DynqError, check_keys, check_number, nearest, shown
 
 
 def test_nearest_names_close_candidates():
@@ -33,18 +36,40 @@ def test_check_keys_names_section_key_and_nearest():
 
 
 def test_check_keys_lists_everything_known_when_nothing_is_near():
-    with pytest.raises(DynqError, match=r"'zebra'.*Known: \['patch_size', 'metrics'\]"):
+    with pytest.raises(DynqError, match=r"'zebra'.*Known: patch_size, metrics\."):
         check_keys('val', {'zebra': 1}, iter(['patch_size', 'metrics']))
 
 
 @pytest.mark.parametrize('given', ['text', 4, ['a', 'b']])
 def test_check_keys_refuses_what_is_no_mapping(given):
-    with pytest.raises(DynqError, match=r'^train\.lr: expected a mapping of options'):
+    with pytest.raises(DynqError, match=r'^train\.lr: must be a mapping of options, not '):
         check_keys('train.lr', given, ['weight'])
 
 
-@pytest.mark.parametrize('value', ['sum', None, 1, ['mean']])
-def test_check_choice_names_section_value_and_choices(value):
-    assert check_choice('train.form', 'mean', ['mean', 'max']) == 'mean'
-    with pytest.raises(DynqError, match=r'^train\.form: must be one of mean, max, not'):
-        check_choice('train.form', value, ['mean', 'max'])
+@pytest.mark.parametrize('value', ['5', None, True, 0, float('inf'), float('nan'), 10**400, [1]])
+def test_check_number_names_the_bounds(value):
+    check_number('here', 3, 1, 4, whole=True)
+    with pytest.raises(DynqError, match=r'^here: must be a number from 1 to 4, not '):
+        check_number('here', value, 1, 4)
+
+
+def nested(depth):
+    """A list that holds 9 ** depth numbers, and each list once."""
+    value = [0] * 9
+    for _ in range(depth):
+        value = [value] * 9
+    return value
+
+
+@pytest.mark.parametrize('value', [
+    nested(200), {'key': nested(9)}, OrderedDict(a=OrderedDict(b=nested(9))), 'x' * 10**6, 10**10000, 'two\nlines',
+    set(range(10**4)), date(2020, 1, 1), b'x' * 1000,
+], ids=lambda value: type(value).__name__)  # fmt: skip
+def test_values_are_shown_in_a_line(value):
+    text = shown(value)
+    assert 0 < len(text) <= 60 and '\n' not in text
+
+
+def test_short_values_are_shown_as_they_are():
+    for value in ('x', 3, -0.1, None, True, ['a', 1], {'a': [1, 2]}):
+        assert shown(value) == repr(value)

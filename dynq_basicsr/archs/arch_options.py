@@ -1,17 +1,26 @@
-"""Options of an architecture, checked against its constructor."""
+"""Architectures by name: their options, checked against the constructor, and what images they take and give."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 
 from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
-from dynq_basicsr.archs.padding import SizeRequirement
+from dynq_basicsr.archs.probe import Probed, probe
 from dynq_basicsr.backbones.profiles import PROFILES
-from dynq_basicsr.errors import DynqError, check_keys, nearest
+from dynq_basicsr.compat.registries import find, names
+from dynq_basicsr.errors import DynqError, check_keys, nearest, shown
+
+# Whose classes are those that the profiles describe; others may have the name of one of them.
+_DESCRIBED = ('basicsr', 'dynq_basicsr', 'spandrel')
+# Names of one option in the constructors of various authors.
+_IN_CHANNELS = ('num_in_ch', 'in_chans', 'in_channels', 'in_nc')
+_OUT_CHANNELS = ('num_out_ch', 'out_chans', 'out_channels', 'out_nc')
+_SCALES = ('upscale', 'scale')
 
 
 def check_network(section: str, options: Mapping) -> None:
@@ -24,17 +33,20 @@ def check_network(section: str, options: Mapping) -> None:
     Raises:
         DynqError: Names the type or key and its nearest match.
     """
-    names = {name.removesuffix('_basicsr') for name, _ in ARCH_REGISTRY}
     kind = options.get('type') if isinstance(options, Mapping) else None
     if not isinstance(kind, str):
         raise DynqError(f'{section}.type: missing; name a registered architecture, as EDSR.')
-    if kind.removesuffix('_basicsr') not in names:
-        raise DynqError(f'{section}.type: no registered architecture {kind!r}.{nearest(kind, names)}')
+    if find(ARCH_REGISTRY, kind) is None:
+        raise DynqError(
+            f'{section}.type: no registered architecture {shown(kind)}.{nearest(kind, names(ARCH_REGISTRY))} Correct '
+            'the name, or bring your own architecture with `plugins: [my_archs.py]` or --plugin my_archs.py.'
+        )
     parameters = _parameters(kind).values()
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         check_keys(section, options, ['type', *(parameter.name for parameter in parameters)])
-    missing = [one.name for one in parameters if one.default is one.empty and one.name not in options]
-    missing = [name for name in missing if name not in ('args', 'kwargs')]
+    collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in collecting]
+    missing = [name for name in needed if name not in options]
     if missing:
         raise DynqError(f'{section}: {kind} needs {", ".join(missing)}.')
 
@@ -51,28 +63,53 @@ def network_options(options: Mapping) -> dict[str, object]:
     return with_defaults(_parameters(options['type']), options)
 
 
-def size_requirement(net: nn.Module, options: Mapping) -> SizeRequirement:
-    """What sides of images a bare network takes: its own word (``net.sizes``), its profile's, or any.
+def describe_module(net: nn.Module) -> dict[str, object]:
+    """What stands for the options of a network that was built by somebody else: its class."""
+    return {'type': 'Module', 'class': f'{type(net).__module__}.{type(net).__qualname__}'}
+
+
+def image_format(
+    net: nn.Module,
+    options: Mapping | None = None,
+    value_range: float | None = None,
+    output: int | str | None = None,
+) -> Probed:
+    """What a bare network takes and gives: its own word (``net.image_format``), its profile's, or what a run shows.
 
     Args:
         net: The network.
-        options: Those that it was built from, ``type`` included.
+        options: Those that it was built from, ``type`` included; None: it was built by somebody else.
+        value_range: What is known of the range of its values; None: nothing.
+        output: What is known of the place of the image in its result; None: nothing.
+
+    Raises:
+        DynqError: If it is none that maps images to images.
     """
-    own = getattr(net, 'sizes', None)
-    if isinstance(own, SizeRequirement):
-        return own
-    profile = PROFILES.get(options['type'].removesuffix('_basicsr'))
-    return SizeRequirement(profile.multiple(network_options(options).__getitem__)) if profile else SizeRequirement()
+    known = getattr(net, 'image_format', None)
+    known = known if isinstance(known, Probed) else _as_described(net, options or {})
+    if known is None:
+        channels = _option(network_options(options), _IN_CHANNELS) if options else None
+        return probe(net, channels if isinstance(channels, int) else None, value_range, output)
+    return replace(
+        known, value_range=known.value_range if value_range is None else value_range,
+        output=known.output if output is None else output,
+    )  # fmt: skip
 
 
-def input_channels(net: nn.Module, options: Mapping) -> int:
-    """Channels of the image that a bare network takes: its own word (``net.input_channels``), its options', or 3.
+def _as_described(net: nn.Module, options: Mapping) -> Probed | None:
+    """What its profile says of a network; None: nothing."""
+    profile = PROFILES.get(type(net).__name__)
+    if not options or profile is None or type(net).__module__.partition('.')[0] not in _DESCRIBED:
+        return None
+    options = network_options(options)
+    channels, scale = _option(options, _IN_CHANNELS, 3), _option(options, _SCALES)
+    if scale is None:
+        return None
+    return Probed(channels, _option(options, _OUT_CHANNELS, channels), scale, multiple=profile.multiple(options.get))
 
-    Args:
-        net: The network.
-        options: Those that it was built from.
-    """
-    return getattr(net, 'input_channels', options.get('num_in_ch', options.get('in_chans', 3)))
+
+def _option(options: Mapping, spellings: tuple[str, ...], default: int | None = None) -> int | None:
+    return next((options[name] for name in spellings if name in options), default)
 
 
 def build_backbone(options: Mapping) -> nn.Module:
@@ -81,13 +118,19 @@ def build_backbone(options: Mapping) -> nn.Module:
     Raises:
         DynqError: If its constructor refuses the options.
     """
+    if isinstance(options, Mapping) and options.get('type') == 'Module':
+        raise DynqError(
+            f'network_g.backbone: the network is a module of the class {shown(options.get("class"))}, which no option '
+            'file builds; pass such a module (dynq_basicsr.load(path, model=...)), or register its class in a file of '
+            '`plugins`.'
+        )
     check_network('network_g.backbone', options)
     try:
         return build_network(dict(options))
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
-        raise DynqError(f'network_g.backbone: {options["type"]} refuses its options ({error}).') from error
+        reason = ' '.join(str(error).split())[:200]
+        raise DynqError(f'network_g.backbone: {options["type"]} refuses its options ({reason}).') from error
 
 
 def _parameters(kind: str) -> Mapping[str, inspect.Parameter]:
-    arch = ARCH_REGISTRY.get(kind if kind in ARCH_REGISTRY else f'{kind.removesuffix("_basicsr")}_basicsr')
-    return inspect.signature(arch).parameters
+    return inspect.signature(find(ARCH_REGISTRY, kind)).parameters

@@ -26,6 +26,16 @@ def luma_of(x: Tensor) -> Tensor:
     return (red + green + blue + 16) / 255
 
 
+def as_channels(images: Tensor, channels: int) -> Tensor:
+    """Luma of RGB images where one channel is wanted, as BasicSR's data sets give with ``color: y``; else as they are.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        channels: How many are wanted.
+    """
+    return luma_of(images) if channels == 1 and images.shape[1] == 3 else images
+
+
 def upsample_bicubic(x: Tensor, scale: int) -> Tensor:
     """Enlarge as MATLAB's ``imresize`` does: cubic kernel with a = -0.5, borders mirrored.
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+import torch
 from torch import nn
 
-from dynq_basicsr.archs.arch_options import input_channels, size_requirement
+from dynq_basicsr.archs.probe import Probed
 from dynq_basicsr.backbones.profiles import PROFILES, BackboneProfile
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.options import QuantizationOptions
-from dynq_basicsr.quantization.selection import (
+from dynq_basicsr.quantization.data_flow import DataFlow, trace
+from dynq_basicsr.quantization.generic_rule import (
+    BODY,
+    END,
+    HEAD,
+    RULE,
+    Role,
     batch_norms_behind,
-    end_layers,
+    body_layers,
+    find_roles,
     first_convolution,
-    generic_layers,
-    select_layers,
-    select_modules,
+    layers_of,
+    mean_shifts,
 )
+from dynq_basicsr.quantization.selection import PROBE_SIZE, select_layers, select_modules
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class LayerPlan:
         features: Layers whose blocks the feature loss compares, the same in both scopes.
         precise: Float modules ahead of quantized layers that compute in float64 while sums are to be exact.
         norms: Quantized layer -> the batch normalization behind it that it folds.
+        roles: Of every convolution and linear layer, where the generic rule was asked.
+        runs: How often each layer runs in a forward, where that was looked at; a layer of a profile runs once.
     """
 
     rule: str
@@ -44,6 +55,8 @@ class LayerPlan:
     features: tuple[str, ...] = ()
     precise: tuple[str, ...] = ()
     norms: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    runs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def quantized(self) -> tuple[str, ...]:
@@ -51,28 +64,46 @@ class LayerPlan:
         return (*self.adaptive, *self.static, *self.ends)
 
 
+class _Network:
+    """A float network, and what one forward tells of it, if anybody asks."""
+
+    def __init__(self, net: nn.Module, takes: Probed) -> None:
+        self.net, self.takes = net, takes
+
+    @cached_property
+    def flow(self) -> DataFlow:
+        """One forward of a square; its sides are a multiple of every usual window."""
+        like = next(iter(self.net.parameters()), torch.zeros(()))
+        side = self.takes.sizes.padded(PROBE_SIZE)
+        return trace(self.net, like.new_zeros(1, self.takes.in_channels, side, side))
+
+    @cached_property
+    def roles(self) -> dict[str, Role]:
+        """What the generic rule says of its layers."""
+        return find_roles(self.net, self.flow)
+
+
 def plan_layers(
-    net: nn.Module, backbone: Mapping, options: QuantizationOptions, needs_head: bool = False
+    net: nn.Module, takes: Probed, options: QuantizationOptions, needs_head: bool = False
 ) -> LayerPlan:
     """Choose layers by the patterns of the option file, else the profile, else a generic rule; then leave out.
 
-    Without a profile, scope ``full`` takes every other convolution at the input's resolution or above as an end.
+    Without a profile, or with patterns, scope ``full`` takes as ends what the generic rule takes for head, body or ends
+    and no pattern names.
 
     Args:
         net: The float network.
-        backbone: Its options, ``type`` included.
+        takes: What it takes and gives.
         options: The ``quantization`` section.
         needs_head: Whether somebody looks at the shallow feature; a network without a profile runs once to find it.
 
     Raises:
         DynqError: If a pattern matches nothing, or no rule fits.
     """
-    profile = _find_profile(net, foreign=backbone['type'] == 'Spandrel')
-    in_channels = input_channels(net, backbone)
-    multiple = size_requirement(net, backbone).multiple
+    profile, looked = _find_profile(net), _Network(net, takes)
     head = ''
     if needs_head:
-        head = _first_registered(net) if profile else first_convolution(net, in_channels, multiple)
+        head = _first_registered(net) if profile else first_convolution(net, looked.flow)
     if not options.enabled:
         return LayerPlan('quantization is off', head)
     full = options.scope == 'full'
@@ -82,37 +113,44 @@ def plan_layers(
         if options.layers:
             names, rule = select_layers(net, options.layers), 'patterns of the option file'
         else:
-            names = generic_layers(net, in_channels)
-            rule = 'generic rule: convolutions at the input resolution but the first and the last; no linear layers'
+            names, rule = body_layers(net, looked.roles), RULE
         layers = {'adaptive': names, 'features': names}
         if full:
-            layers['ends'] = end_layers(net, in_channels, names, multiple)
-            rule += '; ends: every other convolution at the input resolution or above'
+            layers['ends'] = [one for one in layers_of(looked.roles, HEAD, BODY, END) if one not in names]
     dropped = set(select_layers(net, options.exclude))
     kept = {kind: tuple(name for name in names if name not in dropped) for kind, names in layers.items()}
     plan = LayerPlan(rule, head, **kept)
+    if 'flow' in vars(looked):
+        plan = replace(plan, runs={name: len(steps) for name, steps in looked.flow.runs().items()})
+    if 'roles' in vars(looked):
+        plan = replace(plan, roles=looked.roles)
     if not options.integer:
         return plan
-    ahead = _ahead(net, profile, lambda: head or first_convolution(net, in_channels, multiple))
+    ahead = select_modules(net, profile.precise) if profile else _ahead(looked)
     # what a policy sees of the head is before its normalization
     names = [name for name in plan.quantized if name != head]
     return replace(
         plan,
         precise=tuple(name for name in ahead if name not in plan.quantized),
-        norms=batch_norms_behind(net, names, in_channels, multiple),
+        norms=batch_norms_behind(net, looked.flow, names) if _has_norms(net) else {},
     )
 
 
-def _ahead(net: nn.Module, profile: BackboneProfile | None, find_head: Callable[[], str]) -> list[str]:
-    """Modules ahead of quantized layers that can be precise, of a network without profile its head."""
-    if profile:
-        return select_modules(net, profile.precise)
+def _ahead(looked: _Network) -> list[str]:
+    """Of a network without profile, what runs ahead of quantized layers and can be precise: head and mean shifts."""
     try:
-        head = find_head()
+        names = [*mean_shifts(looked.net, looked.flow), first_convolution(looked.net, looked.flow)]
     except DynqError:
         return []
-    layer = net.get_submodule(head)
-    return [head] if layer.padding_mode == 'zeros' and not isinstance(layer.padding, str) else []
+    return [name for name in names if _can_be_precise(looked.net.get_submodule(name))]
+
+
+def _can_be_precise(module: nn.Module) -> bool:
+    return type(module) is nn.Conv2d and module.padding_mode == 'zeros' and not isinstance(module.padding, str)
+
+
+def _has_norms(net: nn.Module) -> bool:
+    return any(type(module) is nn.BatchNorm2d and module.running_var is not None for module in net.modules())
 
 
 def _first_registered(net: nn.Module) -> str:
@@ -120,18 +158,19 @@ def _first_registered(net: nn.Module) -> str:
     return next(name for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
 
 
-def _find_profile(net: nn.Module, foreign: bool) -> BackboneProfile | None:
+def _find_profile(net: nn.Module) -> BackboneProfile | None:
     """The profile of a network's class.
 
-    A foreign class may have an architecture's name and other names for its layers (spandrel's RCAN, RRDBNet): the
-    profile is not meant for it then.
+    A foreign class may have an architecture's name and other names for its layers (spandrel's RCAN and RRDBNet, a
+    plug-in's EDSR): the profile is not meant for it then.
     """
     profile = PROFILES.get(type(net).__name__)
-    if profile and foreign:
-        try:
-            select_layers(net, profile.body)
-        except DynqError:
-            return None
+    if profile is None:
+        return None
+    try:
+        select_layers(net, profile.body)
+    except DynqError:
+        return None
     return profile
 
 

@@ -1,25 +1,28 @@
-"""The one wrapper: any registered backbone, quantized with content-adaptive bit-widths."""
+"""The one wrapper: any super-resolution network, quantized with content-adaptive bit-widths."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 
 import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import build_backbone, network_options, size_requirement
+from dynq_basicsr.archs.arch_options import build_backbone, describe_module, image_format, network_options
 from dynq_basicsr.archs.checkpointing import keep_activation_checkpoints
 from dynq_basicsr.archs.layer_plan import plan_layers
-from dynq_basicsr.archs.padding import run_padded
+from dynq_basicsr.archs.layer_table import layer_table
+from dynq_basicsr.archs.padding import SizeRequirement, run_padded
+from dynq_basicsr.archs.probe import probe
+from dynq_basicsr.config.quantization import FLOAT_BITS, QuantizationOptions
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.numerics.attention import attention_in_parts, has_fused_attention
 from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.build import build_policy, needs_shallow, policy_options
 from dynq_basicsr.quantization.float_layers import FLOAT_CLASSES, FloatConv2d, adapt_float_module
-from dynq_basicsr.quantization.layers import QUANTIZED_CLASSES, QuantLayer, fold, quantize_layer
-from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
+from dynq_basicsr.quantization.layers import QuantLayer, fold, quantize_layer
 from dynq_basicsr.quantization.run import Details, Mode, Run, RunHolder
 from dynq_basicsr.quantization.weights import quantize_weights
 
@@ -32,27 +35,40 @@ class QuantizedSR(nn.Module):
     itself, outside of this wrapper, the backbone is the float network.
 
     Args:
-        backbone: Options of a registered architecture, ``{type: EDSR, ...}``.
+        backbone: Options of a registered architecture, ``{type: EDSR, ...}``, or a network, which is taken over: its
+            layers are changed in place.
         quantization: See ``QuantizationOptions``; ``None`` or 32 bits leaves the network float.
         policy: ``{type: AdaBM | GranularDQ | Fixed, ...}``, or what is registered besides; ``None`` means ``Fixed``.
+        value_range: The backbone works on images in 0 .. this, as 1 or 255; None: as its profile says, or found by
+            running it, which an untrained network does not show (1 then).
+        output: Index or key of the image in what the backbone returns; None: likewise.
 
     Attributes:
         plan: Which layers are adaptive, static, ends.
-        description: The three sections as they take effect, as plain values; checkpoints carry it.
-        sizes: What image sizes the backbone takes; ``forward`` pads to them.
+        image_format: What the backbone takes and gives.
+        description: Backbone, quantization and policy as they take effect, value range and output, as plain values;
+            checkpoints carry it.
         calibrated: Whether ranges and maps have values that mean something; part of the state dict.
 
     Raises:
-        DynqError: If the architecture is not registered, or an option or pattern is wrong.
+        DynqError: If the architecture is not registered, maps no images to images, or an option or pattern is wrong.
     """
 
-    def __init__(self, backbone: Mapping, quantization: Mapping | None = None, policy: Mapping | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Mapping | nn.Module,
+        quantization: Mapping | None = None,
+        policy: Mapping | None = None,
+        value_range: float | None = None,
+        output: int | str | None = None,
+    ) -> None:
         super().__init__()
         self.holder = RunHolder()
-        self.backbone = build_backbone(backbone)
+        given = isinstance(backbone, nn.Module)
+        self.backbone = backbone if given else build_backbone(backbone)
         self.quantization = QuantizationOptions.from_dict(quantization)
-        self.sizes = size_requirement(self.backbone, backbone)
-        self.plan = plan_layers(self.backbone, backbone, self.quantization, needs_shallow(policy))
+        self.image_format = image_format(self.backbone, None if given else backbone, value_range, output)
+        self.plan = plan_layers(self.backbone, self.image_format, self.quantization, needs_shallow(policy))
         channels = self._watch_shallow_feature() if self.plan.head else 0
         body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, channels)
         self.policy = build_policy(policy, body)
@@ -63,14 +79,32 @@ class QuantizedSR(nn.Module):
             )
         self._adapt_layers()
         self._layers = [one for one in self.backbone.modules() if isinstance(one, QuantLayer)]
+        self._fuses_attention = has_fused_attention(self.backbone)
         keep_activation_checkpoints(self.backbone)
         self.description = {
-            'backbone': network_options(backbone),
-            'quantization': asdict(self.quantization),
+            'backbone': describe_module(self.backbone) if given else network_options(backbone),
+            'quantization': self.quantization.model_dump(),
             'policy': policy_options(policy),
+            'value_range': self.image_format.value_range,
+            'output': self.image_format.output,
         }
         self.calibrated = not self.plan.quantized
-        self._log_layers()
+        self._log()
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the image that it takes."""
+        return self.image_format.in_channels
+
+    @property
+    def scale(self) -> int:
+        """How many times as large the image is that it gives, on each side."""
+        return self.image_format.scale
+
+    @property
+    def sizes(self) -> SizeRequirement:
+        """What image sizes the backbone takes; ``forward`` pads to them."""
+        return self.image_format.sizes
 
     def _watch_shallow_feature(self) -> int:
         """Let the holder see what the head makes of the image; return its channels."""
@@ -93,27 +127,46 @@ class QuantizedSR(nn.Module):
         for name, norm in plan.norms.items():
             fold(modules[name], modules[norm])
 
-    def _log_layers(self) -> None:
+    def _log(self) -> None:
         plan, bits = self.plan, self.quantization
-        floating = [
-            name
-            for name, module in self.backbone.named_modules()
-            if isinstance(module, tuple(QUANTIZED_CLASSES)) and name not in plan.quantized
-        ]
-        message = (
-            f'{type(self.backbone).__name__}: {len(plan.adaptive)} layers quantized ({plan.rule}) with '
-            f'{bits.weight.bits}-bit weights ({bits.weight.granularity}), activations of {bits.activation.bits} bits, '
-            f'{type(self.policy).__name__} within {list(bits.activation.bits_range)}: {", ".join(plan.adaptive)}.'
+        logger, name = get_root_logger(), type(self.backbone).__name__
+        counts = f'{len(plan.adaptive)} layers adapt'
+        counts += f', {len(plan.static)} keep the base bits' if plan.static else ''
+        counts += f', {len(plan.ends)} ends' if plan.ends else ''
+        logger.info(
+            f'{name}: {counts} ({plan.rule}), weights of {bits.weight.bits} bits, activations of '
+            f'{bits.activation.bits}, {type(self.policy).__name__}.'
         )
-        if plan.static:
-            message += f' {len(plan.static)} layers keep these bits: {", ".join(plan.static)}.'
-        if plan.ends:
-            ends = bits.ends
-            message += (
-                f' {len(plan.ends)} ends with {ends.weight.bits}-bit weights and activations of '
-                f'{ends.activation.bits} bits: {", ".join(plan.ends)}.'
-            )
-        get_root_logger().info(f'{message} {len(floating)} layers stay float: {", ".join(floating)}.')
+        if plan.runs or not self.image_format.certain:
+            logger.info(f'{name}: {self.image_format.summary()}.')
+
+    def layer_table(self) -> str:
+        """What becomes of every convolution and linear layer, and why: one line each, below a line of headings."""
+        return layer_table(self.backbone, self.plan, self.quantization)
+
+    def shown_value_range(self) -> float | None:
+        """The range of values that the float backbone shows by what it makes of a smooth image; None: it shows none.
+
+        For networks whose weights were loaded after they were built.
+        """
+        found = probe(self.backbone, self.input_channels, output=self.image_format.output)
+        return found.value_range if found.certain else None
+
+    def value_range_hint(self) -> str:
+        """A sentence where the backbone seems to work on another range than was assumed; empty: nothing to say."""
+        assumed = self.image_format
+        shown = None if assumed.certain else self.shown_value_range()
+        if shown in (None, assumed.value_range):
+            return ''
+        return (
+            f'{type(self.backbone).__name__} works on values from 0 to {shown:g}, as what it makes of a smooth image '
+            f'shows, but 0 to {assumed.value_range:g} was assumed; set network_g.value_range: {shown:g}.'
+        )
+
+    def set_value_range(self, value_range: float) -> None:
+        """Let the backbone work on images in 0 .. this from now on; ranges that are calibrated mean nothing then."""
+        self.image_format = replace(self.image_format, value_range=value_range, certain=True)
+        self.description['value_range'] = value_range
 
     def get_extra_state(self) -> Tensor:
         """``calibrated``, for the state dict."""
@@ -176,7 +229,24 @@ class QuantizedSR(nn.Module):
         if mode is not Mode.EXACT:
             return self._run(x, mode, matmul_dtype, bits, details)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self._run(x, mode, None, bits, details)
+            if not self._fuses_attention:
+                return self._run(x, mode, None, bits, details)
+            with attention_in_parts():
+                return self._run(x, mode, None, bits, details)
+
+    def run_backbone(self, x: Tensor) -> Tensor:
+        """The backbone by itself, the float network outside of a run: images in [0, 1] of sides that it takes.
+
+        Args:
+            x: (N, C, H, W) in [0, 1].
+
+        Returns:
+            (N, C', scale * H, scale * W).
+        """
+        span = self.image_format.value_range
+        if span == 1:
+            return self.image_format.pick(self.backbone(x))
+        return self.image_format.pick(self.backbone(x * span)) / span
 
     def _run(
         self, x: Tensor, mode: Mode, matmul_dtype: torch.dtype | None, bits: Tensor | None, details: bool
@@ -188,7 +258,7 @@ class QuantizedSR(nn.Module):
                 run.features = []
             if mode is not Mode.FLOAT:
                 self._prepare(run, x, bits, layers)
-            output = run_padded(self.backbone, x, self.sizes)
+            output = run_padded(self.run_backbone, x, self.sizes)
             if not torch.compiler.is_compiling():
                 self.holder.stay_for_backward(output, *(run.features or ()))
         finally:

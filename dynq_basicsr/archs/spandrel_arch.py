@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.community import import_spandrel
-from dynq_basicsr.archs.padding import SizeRequirement
+from dynq_basicsr.archs.probe import Probed
 from dynq_basicsr.backbones.checkpoints import read_checkpoint
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.backbones.descriptions import BuildingLimit
+from dynq_basicsr.errors import DynqError, shown
 
 # Side of the image that a recognised network is tried on, in pixels.
 _TRIAL_SIZE = 16
@@ -22,8 +23,8 @@ _TRIAL_SIZE = 16
 def Spandrel(path: str) -> nn.Module:
     """Build the network of a checkpoint, with its weights, in the class and with the names that spandrel has for it.
 
-    The network maps (N, C, H, W) in [0, 1] to (N, C', scale * H, scale * W) and can be trained. It gets two attributes:
-    ``sizes``, what image sizes it takes, and ``input_channels``.
+    The network maps (N, C, H, W) in [0, 1] to (N, C', scale * H, scale * W) and can be trained. It gets an
+    attribute ``image_format``, what spandrel knows of that.
 
     Args:
         path: A checkpoint of any super-resolution architecture that spandrel knows, or a quantized one that was made
@@ -35,8 +36,10 @@ def Spandrel(path: str) -> nn.Module:
     """
     descriptor = recognise(path)
     network, needs = descriptor.model, descriptor.size_requirements
-    network.sizes = SizeRequirement(needs.multiple_of, needs.minimum)
-    network.input_channels = descriptor.input_channels
+    network.image_format = Probed(
+        descriptor.input_channels, descriptor.output_channels, descriptor.scale, multiple=needs.multiple_of,
+        minimum=max(needs.minimum, 1),
+    )  # fmt: skip
     _check_call(path, descriptor)
     return network
 
@@ -55,7 +58,7 @@ def recognise(path: str) -> Any:
     """
     spandrel = import_spandrel()
     if not isinstance(path, str):
-        raise DynqError(f'network_g: the path of a Spandrel network must be the name of a checkpoint, not {path!r}.')
+        raise DynqError(f'network_g: the path of a Spandrel network must name a checkpoint, not {shown(path)}.')
     state, description = read_checkpoint(path, param_key=None, option='the path of the Spandrel network')
     if description:
         state = _float_part(state)
@@ -65,7 +68,8 @@ def recognise(path: str) -> Any:
     )
     state = _with_constants(path, state)
     try:
-        descriptor = spandrel.MAIN_REGISTRY.load(state)
+        with BuildingLimit(path, state):
+            descriptor = spandrel.MAIN_REGISTRY.load(state)
     except spandrel.UnsupportedModelError as error:
         raise DynqError(f'{path}: spandrel does not recognise its architecture; {way_out}') from error
     except (RuntimeError, LookupError, ValueError, TypeError, AssertionError, AttributeError) as error:
@@ -130,7 +134,7 @@ def _with_constants(path: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]
 def _check_call(path: str, descriptor: Any) -> None:
     """Refuse networks that spandrel calls in a way of its own, with another range, arguments or several results."""
     network, training = descriptor.model, descriptor.model.training
-    side = network.sizes.padded(_TRIAL_SIZE)
+    side = network.image_format.sizes.padded(_TRIAL_SIZE)
     image = torch.linspace(0, 1, descriptor.input_channels * side**2).view(1, -1, side, side)
     # a copy: spandrel runs it in inference mode, and what a network keeps from there could not be trained
     expected = copy.deepcopy(descriptor)(image)

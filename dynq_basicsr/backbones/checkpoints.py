@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
-from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import torch
 from basicsr.utils import get_root_logger
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dynq_basicsr.backbones.descriptions import check_description
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
-from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.options import QuantizationOptions
+from dynq_basicsr.backbones.state_dicts import common_prefixes, find_state, kind_of
+from dynq_basicsr.backbones.torch_files import read_torch_file
+from dynq_basicsr.config.quantization import QuantizationOptions
+from dynq_basicsr.errors import DynqError, shown
 from dynq_basicsr.quantization.quantizers import ActivationQuantizer
 from dynq_basicsr.quantization.run import RunHolder
 from dynq_basicsr.quantization.weights import WeightRange
@@ -23,14 +24,15 @@ from dynq_basicsr.quantization.weights import WeightRange
 # Whether it was calibrated, in the state dict of a quantized network; PyTorch's name for what is neither parameter nor
 # buffer.
 EXTRA_STATE = '_extra_state'
-# Where state dicts lie in the files of BasicSR (first two) and of other trainers.
-_SECTIONS = ('params_ema', 'params', 'state_dict', 'model')
 
 
 def read_checkpoint(
     path: str | Path, param_key: str | None = 'params', option: str = 'path.pretrain_network_g'
 ) -> tuple[dict[str, Tensor], dict]:
     """Read a state dict onto the CPU, executing nothing that the file holds.
+
+    Every value is finite. Damage is found by checksums where the format has any (see ``torch_files``); safetensors has
+    none, so there a number that was damaged and is finite still passes for another.
 
     Args:
         path: A ``.safetensors`` file, or one that ``torch.save`` wrote.
@@ -42,32 +44,25 @@ def read_checkpoint(
         The state dict, and the description that checkpoints of quantized networks carry (else empty).
 
     Raises:
-        DynqError: If the file is missing, unreadable, or holds no tensors.
+        DynqError: If the file is missing, damaged, or holds no tensors that a network can take.
     """
     path = Path(path)
     if not path.is_file():
         raise DynqError(f'{path}: no such checkpoint; check {option}.')
+    content = _read_safetensors(path) if path.suffix == '.safetensors' else read_torch_file(path)
+    state = find_state(path, content, param_key)
+    description = content.get('description') if isinstance(content, Mapping) else None
+    return state, check_description(path, description)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == '.safetensors':
-            content = load_file(path, device='cpu')
-        else:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError) as error:
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = 'it holds more than tensors' if unsafe or not str(error).strip() else str(error).splitlines()[0][:200]
+        return load_file(path, device='cpu')
+    except Exception as error:  # of safetensors, of PyTorch for types that it lacks, of the system
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
         raise DynqError(
             f'{path}: not a readable checkpoint of plain tensors ({reason}); save its state dict anew.'
         ) from error
-    description = content.get('description', {}) if isinstance(content, Mapping) else {}
-    for section in (param_key, *_SECTIONS):
-        if isinstance(content, Mapping) and isinstance(content.get(section), Mapping):
-            content = content[section]
-            break
-    tensors = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
-    if not tensors or not content:
-        raise DynqError(f'{path}: holds no state dict, neither under {param_key!r} nor by itself.')
-    state = {key.removeprefix('module.'): value for key, value in content.items()}
-    return state, description if isinstance(description, Mapping) else {}
 
 
 def is_quantized(state: Mapping[str, Tensor]) -> bool:
@@ -110,18 +105,27 @@ def load_weights(
         own = {key: value for key, value in own.items() if key not in added}
     optional = _constant_buffers(target)
     problems: list[str] = []
-    for name, rename in KEY_MAPS.items():
-        renamed = {new: value for key, value in state.items() if (new := rename(key)) is not None}
+    for named, (name, rename) in product(common_prefixes(state), KEY_MAPS.items()):
+        renamed = {new: value for key, value in named.items() if (new := rename(key)) is not None}
         problem = _mismatch(own, renamed, optional)
         if not problem:
-            _check_mean_shift(path, state, target)
+            _check_mean_shift(path, named, target)
             target.load_state_dict(target.state_dict() | renamed)
+            if quantized:
+                _check_policy(path, net)
             get_root_logger().info(f'Loaded {type(target).__name__} from {path}, keys {name}.')
             return
         problems.append(problem)
     raise DynqError(
         f'{path} does not fit {type(target).__name__}: {min(problems, key=len)}. Compare network_g with the checkpoint.'
     )
+
+
+def _check_policy(path: str | Path, net: nn.Module) -> None:
+    try:
+        net.policy.check_values()
+    except DynqError as error:
+        raise DynqError(f'{path}: {error}; the checkpoint is damaged, take an earlier one.') from error
 
 
 def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Module) -> None:
@@ -142,7 +146,7 @@ def _with_defaults(path: str | Path, description: Mapping) -> dict[str, object]:
         DynqError: If it has options that this version does not know.
     """
     try:
-        quantization = asdict(QuantizationOptions.from_dict(description.get('quantization')))
+        quantization = QuantizationOptions.from_dict(description.get('quantization')).model_dump()
     except DynqError as error:
         raise DynqError(f'{path}: describes a network that this version cannot make ({error}); update it.') from error
     return {**description, 'quantization': quantization}
@@ -164,7 +168,8 @@ def _check_description(path: str | Path, saved: Mapping, current: Mapping, secti
             _check_description(path, before, now, f'{section}.{key}')
         elif (list(before) if isinstance(before, tuple) else before) != (list(now) if isinstance(now, tuple) else now):
             raise DynqError(
-                f'{path} was made with {section}.{key} = {before!r}, network_g asks for {now!r}; make them agree.'
+                f'{path} was made with {section}.{key} = {shown(before)}, network_g asks for {shown(now)}; make them '
+                'agree.'
             )
 
 
@@ -187,10 +192,16 @@ def _mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor], optional: 
         for key in own
         if key in given and given[key].shape != own[key].shape
     ]
+    kinds = [
+        f'{key} holds {kind_of(given[key])}, not {kind_of(own[key])}'
+        for key in own
+        if key in given and kind_of(given[key]) != kind_of(own[key])
+    ]
     lists = {
         'missing': [key for key in own if key not in given and key not in optional],
         'left over': [key for key in given if key not in own],
         'of another shape': shapes,
+        'of another type': kinds,
     }
     return '; '.join(
         f'{len(keys)} {what} ({", ".join(keys[:4])}{", ..." if len(keys) > 4 else ""})'

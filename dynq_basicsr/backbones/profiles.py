@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class BackboneProfile:
     """What the wrapper knows of an architecture; layers as patterns of ``quantization.selection.select_layers``.
 
-    What no pattern names stays float in both scopes: attention of channels and of transformers.
+    What no pattern names stays float in both scopes: attention of channels and of transformers. Each layer of these
+    architectures runs once in a forward; images come and go in [0, 1].
 
     Attributes:
         body: Layers whose activations adapt to the content, in both scopes.

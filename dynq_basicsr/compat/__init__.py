@@ -10,7 +10,17 @@ import functools
 @functools.cache
 def apply() -> None:
     """Apply the repairs of BasicSR's modules; a second call does nothing."""
-    from dynq_basicsr.compat import distributed, interrupted_epoch, options, resume, training
+    from dynq_basicsr.compat import (
+        archiving,
+        distributed,
+        epochs,
+        interrupted_epoch,
+        moved_functions,
+        options,
+        registries,
+        resume,
+        training,
+    )
 
     for repair in (
         options.option_file_runs_python_code,
@@ -20,5 +30,9 @@ def apply() -> None:
         training.optimizer_is_not_supported,
         distributed.integer_modulo_by_zero_without_gpu,
         distributed.ddp_wants_a_cuda_device,
+        archiving.directory_not_empty_when_archiving_twice,
+        epochs.training_ends_before_total_iter,
+        moved_functions.cannot_import_name_rgb2ycbcr,
+        registries.name_is_not_found_use_name,
     ):
         repair()

@@ -74,12 +74,21 @@ def position() -> dict[str, object] | None:
     """Where the training loop stands, as plain values and tensors; None where BasicSR's loop does not run.
 
     Returns:
-        ``delivered``: batches of this epoch so far; ``epoch_start`` and ``now``: see ``random_states``.
+        ``delivered``: batches of this epoch so far; ``epoch_start`` and ``now``: see ``random_states``. Until its loop
+        begins, a resumed run stands where the earlier one was saved.
     """
+    if _Loop.resumed:
+        return _Loop.resumed
     prefetcher = _Loop.prefetcher and _Loop.prefetcher()
     if prefetcher is None:
         return None
     return {'delivered': prefetcher.delivered, 'epoch_start': prefetcher.epoch_start, 'now': random_states()}
+
+
+def epoch() -> int:
+    """Number of the epoch that the training loop is in, from 0; 0 where BasicSR's loop does not run."""
+    prefetcher = _Loop.prefetcher and _Loop.prefetcher()
+    return prefetcher.ori_loader.sampler.epoch if prefetcher else 0
 
 
 def go_on_from(positions: list[dict[str, object]] | None) -> None:
@@ -94,7 +103,7 @@ def go_on_from(positions: list[dict[str, object]] | None) -> None:
             f'the state was saved by {len(positions)} processes and is resumed by {world_size}, so the interrupted '
             'epoch begins again', stacklevel=2)
         positions = None
-    _Loop.resumed = positions[rank] if positions else None
+    _Loop.resumed, _Loop.prefetcher = positions[rank] if positions else None, None
 
 
 def random_states() -> dict[str, object]:

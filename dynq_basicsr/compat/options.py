@@ -11,13 +11,14 @@ from typing import Any
 
 from basicsr.utils import options
 
-from dynq_basicsr.compat.option_skeleton import check_skeleton
-from dynq_basicsr.compat.resume import load_resume_state
+from dynq_basicsr.compat.option_skeleton import check_skeleton, leave_out_nulls
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, shown
+from dynq_basicsr.plugins import load_plugins
 
-# Called with the finished options before BasicSR makes or renames any folder; the plugin adds its own.
-CHECKS: list[Callable[[dict], None]] = []
+# Called with the finished options before BasicSR makes or renames any folder; the plugin adds its own. What one returns
+# is kept until the pipeline ends, as the lock on its folder is.
+CHECKS: list[Callable[[dict], object]] = []
 
 
 def option_file_runs_python_code() -> None:
@@ -49,7 +50,7 @@ def force_yml_runs_python_code() -> None:
 def _careful(original: Callable) -> Callable:
     @functools.wraps(original)
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
-        _replace_resume_in_script()
+        _repair_script()
         own, rest = _split_command_line(sys.argv[1:])
 
         class EditingLoader(OptionLoader):
@@ -58,6 +59,7 @@ def _careful(original: Callable) -> Callable:
                 if isinstance(opt, dict):
                     for entry in own.force_yml:
                         override(opt, entry)
+                    leave_out_nulls(opt)
                 check_skeleton(self.file, opt, is_train)
                 return opt
 
@@ -72,19 +74,20 @@ def _careful(original: Callable) -> Callable:
             raise
         finally:
             sys.argv, options.ordered_yaml = before
-        for check in CHECKS:
-            check(opt)
+        load_plugins(opt.get('plugins') or ())
+        opt.held = [check(opt) for check in CHECKS]  # an attribute, which lives as long as the pipeline's options
         args.force_yml = own.force_yml or None
         return opt, args
 
     return parse_options
 
 
-def _replace_resume_in_script() -> None:
-    # `python basicsr/train.py` runs a second copy of that module, which defines its own load_resume_state.
-    script = sys.modules['__main__']
-    if hasattr(script, 'train_pipeline') and hasattr(script, 'load_resume_state'):
-        script.load_resume_state = load_resume_state
+def _repair_script() -> None:
+    # `python basicsr/train.py` runs a second copy of that module, which defines its own functions.
+    script, repaired = sys.modules['__main__'], sys.modules['basicsr.train']
+    if hasattr(script, 'train_pipeline'):
+        for name in ('load_resume_state', 'create_train_val_dataloader'):
+            setattr(script, name, getattr(repaired, name))
 
 
 def _split_command_line(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -115,7 +118,7 @@ def override(opt: dict, entry: str) -> None:
             section[key] = OrderedDict()
         section = section[key]
         if not isinstance(section, dict):
-            raise DynqError(f'--force_yml {entry!r}: {":".join(path[:depth])} is {section!r}, not a section.')
+            raise DynqError(f'--force_yml {entry!r}: {":".join(path[:depth])} is {shown(section)}, not a section.')
     try:
         section[path[-1]] = parse_value(value.strip())
     except DynqError as error:

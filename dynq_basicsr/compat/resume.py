@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from basicsr.utils import check_resume
 
+from dynq_basicsr.backbones.torch_files import read_torch_file
 from dynq_basicsr.compat import interrupted_epoch
 from dynq_basicsr.errors import DynqError
 
@@ -46,7 +45,7 @@ def load_resume_state(opt: dict) -> dict | None:
     elif opt['path'].get('resume_state'):
         path = opt['path']['resume_state']
         try:
-            found = path, _load_state(path)
+            found = path, read_state(path)
         except Exception as error:
             raise DynqError(f'path:resume_state: {path!r} cannot be resumed from ({_first_line(error)}); name a whole '
                             '.state file or use --auto_resume.') from error
@@ -64,10 +63,11 @@ def load_resume_state(opt: dict) -> dict | None:
 def _newest_whole_state(opt: dict) -> tuple[str, dict] | None:
     for iteration, path in _saved_states(opt['path']['training_states']):
         try:
-            state = _load_state(path)
+            state = read_state(path)
             for network in _network_files(opt, iteration):
-                if not zipfile.is_zipfile(network):
-                    raise ValueError(f'{network} is missing or incomplete')
+                if not os.path.isfile(network):
+                    raise ValueError(f'{network} is missing')
+                read_torch_file(network)
         except Exception as error:
             warnings.warn(f'auto_resume passes over {path}: {_first_line(error)}', stacklevel=2)
         else:
@@ -89,8 +89,17 @@ def _network_files(opt: dict, iteration: int) -> Iterator[str]:
             yield os.path.join(opt['path']['models'], f'net_{key.removeprefix("network_")}_{iteration}.pth')
 
 
-def _load_state(path: str) -> dict[str, Any]:
-    state = torch.load(path, map_location='cpu', weights_only=True)
+def read_state(path: str) -> dict[str, Any]:
+    """Read a training state onto the CPU.
+
+    Args:
+        path: A ``.state`` file.
+
+    Raises:
+        DynqError: If it cannot be read, or was changed since it was written.
+        ValueError: If it holds something else.
+    """
+    state = read_torch_file(path)
     if not isinstance(state, dict) or 'iter' not in state or 'epoch' not in state:
         raise ValueError('it holds no training state')
     return state

@@ -10,16 +10,11 @@ import torch
 from basicsr.utils import get_root_logger
 from torch.utils.data import Dataset
 
+from dynq_basicsr.config.datasets import LRCalibrationOptions
+from dynq_basicsr.config.section import Facts
 from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.data.sources import counted, list_folder, lmdb_keys, read_file, read_lmdb, some
-from dynq_basicsr.errors import DynqError, check_keys
-
-DEFAULT_PATCH_SIZE = 96
-_OWN_KEYS = ('name', 'type', 'dataroot_lq', 'io_backend', 'num_images', 'patch_size', 'use_hflip', 'use_rot', 'seed',
-             'fixed_crops')
-# What BasicSR's parse_options inserts and its build_dataloader reads.
-_LOADER_KEYS = ('phase', 'scale', 'batch_size_per_gpu', 'num_worker_per_gpu', 'dataset_enlarge_ratio', 'use_shuffle',
-                'prefetch_mode', 'num_prefetch_queue', 'pin_memory', 'persistent_workers')
+from dynq_basicsr.errors import DynqError
 
 
 class LRCalibrationDataset(Dataset):
@@ -35,9 +30,7 @@ class LRCalibrationDataset(Dataset):
     ``fixed_crops`` each image has one crop (and flip, and rotation), a function of ``seed`` and index.
 
     Args:
-        opt: Options: ``dataroot_lq``; ``io_backend`` (``{type: disk}`` by default, or ``lmdb``); ``num_images`` (100);
-            ``patch_size`` in LR pixels (96); ``use_hflip``, ``use_rot`` (false); ``seed`` (0); ``fixed_crops``
-            (false); and BasicSR's own keys for data sets and loaders. ``scale`` is not needed.
+        opt: See ``LRCalibrationOptions``.
 
     Raises:
         DynqError: For an unknown or unusable option, a missing or empty source, fewer images than asked, an image
@@ -47,16 +40,12 @@ class LRCalibrationDataset(Dataset):
     def __init__(self, opt: Mapping) -> None:
         super().__init__()
         section = f'datasets.{opt.get("phase", "train")}'
-        check_keys(section, opt, _OWN_KEYS + _LOADER_KEYS)
-        self.opt = opt
-        self.patch_size = _integer(section, opt, 'patch_size', DEFAULT_PATCH_SIZE, least=1)
-        self.use_hflip = _switch(section, opt, 'use_hflip')
-        self.use_rot = _switch(section, opt, 'use_rot')
-        self.fixed_crops = _switch(section, opt, 'fixed_crops')
-        self.seed = _integer(section, opt, 'seed', 0, least=0)
-        count = _integer(section, opt, 'num_images', 100, least=1)
+        options = LRCalibrationOptions.from_dict(opt, section, Facts(cuda=torch.cuda.is_available()))
+        self.opt, self.patch_size = opt, options.patch_size
+        self.use_hflip, self.use_rot, self.fixed_crops = options.use_hflip, options.use_rot, options.fixed_crops
+        self.seed = options.seed
 
-        self.paths, contents = _choose(section, opt, count, self.seed)
+        self.paths, contents = _choose(section, options)
         self._images = []
         for index, (name, content) in enumerate(contents):
             image = decode_rgb8(content, name, allow_grey=False)
@@ -97,47 +86,29 @@ class LRCalibrationDataset(Dataset):
         return crop
 
 
-def _choose(section: str, opt: Mapping, count: int, seed: int) -> tuple[list[str], Iterator[tuple[str, bytes]]]:
+def _choose(section: str, options: LRCalibrationOptions) -> tuple[list[str], Iterator[tuple[str, bytes]]]:
     """Return the paths (or keys) of the chosen images, and an iterator over (name for errors, encoded bytes)."""
-    backend = opt.get('io_backend') or {'type': 'disk'}
-    check_keys(f'{section}.io_backend', backend, ('type',))
-    root, option = opt.get('dataroot_lq'), f'{section}.dataroot_lq'
-    if backend.get('type') == 'disk':
-        names, others = list_folder(root, option)
-        if others:
-            get_root_logger().warning(f'{option}: {counted(len(others), "file")} ignored, not an image: '
-                                      f'{some(others)}.')
-        paths = _sample([os.path.join(root, name) for name in names], count, seed, section, root)
-        return paths, ((path, read_file(path)) for path in paths)
-    if backend.get('type') == 'lmdb':
-        keys = _sample(sorted(lmdb_keys(root, option)), count, seed, section, root)
+    root, option = options.dataroot_lq, f'{section}.dataroot_lq'
+    if options.io_backend.type == 'lmdb':
+        keys = _sample(sorted(lmdb_keys(root, option)), options, section)
         named = (f'key {key!r} of {root}' for key in keys)
         return keys, zip(named, read_lmdb(root, keys), strict=True)
-    raise DynqError(f'{section}.io_backend.type: {backend.get("type")!r} is not supported; use disk or lmdb.')
+    names, others = list_folder(root, option)
+    if others:
+        get_root_logger().warning(f'{option}: {counted(len(others), "file")} ignored, not an image: {some(others)}.')
+    paths = _sample([os.path.join(root, name) for name in names], options, section)
+    return paths, ((path, read_file(path)) for path in paths)
 
 
-def _sample(found: list[str], count: int, seed: int, section: str, root: str) -> list[str]:
-    if len(found) < count:
-        raise DynqError(f'{section}: num_images is {count}, but {str(root)!r} holds {counted(len(found), "image")}; '
+def _sample(found: list[str], options: LRCalibrationOptions, section: str) -> list[str]:
+    if len(found) < options.num_images:
+        raise DynqError(f'{section}: num_images is {options.num_images}, but {options.dataroot_lq!r} holds '
+                        f'{counted(len(found), "image")}; '
                         + (f'add images or set num_images: {len(found)}.' if found else
                            'point dataroot_lq at a folder of images.'))
-    chosen = np.random.RandomState(seed).permutation(len(found))[:count]
+    chosen = np.random.RandomState(options.seed).permutation(len(found))[:options.num_images]
     return [found[index] for index in sorted(chosen)]
 
 
 def _torch_draw(bound: int) -> int:
     return int(torch.randint(bound, ()))
-
-
-def _integer(section: str, opt: Mapping, key: str, default: int, least: int) -> int:
-    value = opt.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**32:
-        raise DynqError(f'{section}.{key}: {value!r} is not a whole number of at least {least}.')
-    return value
-
-
-def _switch(section: str, opt: Mapping, key: str) -> bool:
-    value = opt.get(key, False)
-    if not isinstance(value, bool):
-        raise DynqError(f'{section}.{key}: {value!r} is neither true nor false.')
-    return value

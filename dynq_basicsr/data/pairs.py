@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from dynq_basicsr.data.sources import counted, some
-from dynq_basicsr.errors import DynqError, nearest
+from dynq_basicsr.errors import DynqError, nearest, shown
 
 
 def check_pair_names(section: str, opt: Mapping, lq_names: list[str], gt_names: list[str]) -> None:
@@ -22,11 +22,7 @@ def check_pair_names(section: str, opt: Mapping, lq_names: list[str], gt_names: 
         DynqError: Names the first images without a partner, and both numbers.
     """
     template = opt.get('filename_tmpl', '{}')
-    try:
-        expected = {template.format(stem) + suffix: stem + suffix for stem, suffix in map(os.path.splitext, gt_names)}
-    except (AttributeError, IndexError, KeyError, ValueError) as error:
-        raise DynqError(f'{section}: filename_tmpl {template!r} cannot be filled in; it holds {{}} once, for the name '
-                        'of the GT image.') from error
+    expected = {lq_name(section, template, name): name for name in gt_names}
     numbers = f'({counted(len(lq_names), "LQ image")}, {counted(len(gt_names), "GT image")})'
     present = set(lq_names)
     missing = sorted(name for name in expected if name not in present)
@@ -38,6 +34,25 @@ def check_pair_names(section: str, opt: Mapping, lq_names: list[str], gt_names: 
     if extra:
         raise DynqError(f'{section}: {some(extra)} of {str(opt["dataroot_lq"])!r} has no GT in '
                         f'{str(opt["dataroot_gt"])!r} {numbers}; remove it or add its GT.')
+
+
+def lq_name(section: str, template: str, name: str) -> str:
+    """The name of the LQ image that belongs to a GT image.
+
+    Args:
+        section: The data set, for the error.
+        template: Its ``filename_tmpl``.
+        name: Of the GT image.
+
+    Raises:
+        DynqError: If the template cannot be filled in.
+    """
+    stem, suffix = os.path.splitext(name)
+    try:
+        return template.format(stem) + suffix
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
+        raise DynqError(f'{section}: filename_tmpl {shown(template)} cannot be filled in; it holds {{}} once, for the '
+                        'name of the GT image.') from error
 
 
 def check_sizes(opt: Mapping, sizes: Mapping[str, tuple[str, int, int]]) -> None:

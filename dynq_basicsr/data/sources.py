@@ -97,14 +97,29 @@ def lmdb_keys(root: str, option: str) -> list[str]:
     for part in ('data.mdb', 'meta_info.txt'):
         if not os.path.isfile(os.path.join(root, part)):
             raise DynqError(f'{option}: {str(root)!r} has no {part}; make the LMDB again with BasicSR.')
+    return [os.path.splitext(name)[0] for name in listed_names(os.path.join(root, 'meta_info.txt'), option)]
+
+
+def listed_names(file: str, option: str) -> list[str]:
+    """Read which images a meta-information file of BasicSR's lists, one a line: ``my photo.png (480,480,3)``.
+
+    What follows ``' ('`` is the size, which may be absent; blank lines do not count.
+
+    Args:
+        file: The file.
+        option: The option that names it, for the errors.
+
+    Raises:
+        DynqError: If it cannot be read, or lists nothing.
+    """
     try:
-        with open(os.path.join(root, 'meta_info.txt'), encoding='utf-8') as lines:
+        with open(file, encoding='utf-8-sig') as lines:
             names = [line.strip().rsplit(' (', 1)[0] for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DynqError(f'{option}: meta_info.txt of {str(root)!r} cannot be read ({error}).') from error
+        raise DynqError(f'{option}: {file} cannot be read ({error}).') from error
     if not names:
-        raise DynqError(f'{option}: meta_info.txt of {str(root)!r} lists no image; make the LMDB again with BasicSR.')
-    return [os.path.splitext(name)[0] for name in names]
+        raise DynqError(f'{option}: {file} lists no image; list one a line.')
+    return names
 
 
 def missing_key(root: str, key: str) -> DynqError:

@@ -53,6 +53,7 @@ class Assembler:
             layers: By name; those that the graph does not use are left out.
         """
         writer = self.writer = Writer()
+        self._named: set[str] = set()
         for name, value in self.base.constants.items():
             writer.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         for node in self.base.nodes:
@@ -82,9 +83,12 @@ class Assembler:
         at 255, so fewer levels are clipped.
 
         Returns:
-            Names of the integers (uint8; ``integers_of`` the layer), scale and zero point.
+            Names of the integers (uint8; ``integers_of`` the layer where it runs first), scale and zero point.
         """
         writer, grid, name = self.writer, layer.grid, integers_of(layer.name)
+        if name in self._named:
+            name = None
+        self._named.add(name)
         scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
         if grid.top == 255:
             return self.round(source, scale, zero, output=name), scale, zero
@@ -95,7 +99,7 @@ class Assembler:
         """Write a value as integers 0 .. 255."""
         return self.writer.op('QuantizeLinear', source, scale, zero, output=output)
 
-    def limit(self, integers: str, top: str, output: str) -> str:
+    def limit(self, integers: str, top: str, output: str | None = None) -> str:
         """Write integers as those that are at most ``top``."""
         return self.writer.op('Clip', integers, '', top, output=output)
 

@@ -9,17 +9,18 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
+from itertools import cycle
 
 import onnx
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import input_channels
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.symbolic import register_symbolics
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.numerics.attention import attention_in_parts
 from dynq_basicsr.quantization.float_layers import FloatLayer
 from dynq_basicsr.quantization.run import Mode, Run
 
@@ -39,9 +40,9 @@ class _Mark(torch.autograd.Function):
 
     @staticmethod
     def symbolic(g, x, run: Callable[[Tensor], Tensor], name: str, channels: int, axis: int):
-        result, sizes = g.op(f'{DOMAIN}::{LAYER}', x, name_s=name), x.type().sizes()
-        if sizes is not None:  # the exporter writes simpler graphs where it knows the number of channels
-            sizes = [None] * len(sizes)
+        result, rank = g.op(f'{DOMAIN}::{LAYER}', x, name_s=name), x.type().dim()
+        if rank is not None:  # the exporter writes simpler graphs where it knows the number of channels
+            sizes = [None] * rank
             sizes[axis] = channels
             result.setType(x.type().with_sizes(sizes))
         return result
@@ -56,14 +57,18 @@ def _float_twin(layer: nn.Module) -> nn.Module:
     return twin.requires_grad_(False)
 
 
+def _mark(layer: nn.Module, twins: Iterator[nn.Module], x: Tensor) -> Tensor:
+    return _Mark.apply(x, next(twins).forward, layer.name, len(layer.weight), 1 if isinstance(layer, nn.Conv2d) else -1)
+
+
 @contextmanager
 def _marked(net: QuantizedSR) -> Iterator[None]:
     layers = [*net.quant_layers(), *net.precise_layers()]
     for layer in layers:
-        # a twin, since the tracer does not find the network's own parameters within the function
-        run = _float_twin(layer).forward
-        mark = run, layer.name, len(layer.weight), 1 if isinstance(layer, nn.Conv2d) else -1
-        layer.forward = lambda x, mark=mark: _Mark.apply(x, *mark)
+        # twins, since the tracer does not find the network's own parameters within the function, and one for each run,
+        # since it does not find those of another run
+        twins = [_float_twin(layer) for _ in range(max(net.plan.runs.get(layer.name, 1), 1))]
+        layer.forward = partial(_mark, layer, cycle(twins))
     plain = [one for one in net.backbone.modules() if isinstance(one, FloatLayer) and one not in layers]
     for layer in plain:  # not by the faster of two ways, whose many nodes no runtime wants
         layer.forward = partial(super(FloatLayer, layer).forward)
@@ -84,7 +89,7 @@ class _Skeleton(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         self.net.holder.run = Run(Mode.EXACT, layers=len(self.net.quant_layers()))
         try:
-            return self.net.backbone(image)
+            return self.net.run_backbone(image)
         finally:
             self.net.holder.clear()
 
@@ -137,46 +142,60 @@ def trace_controller(net: QuantizedSR) -> onnx.ModelProto:
 def _trace(
     net: QuantizedSR, module: nn.Module, output: str, axes: dict[int, str], single: bool = False
 ) -> onnx.ModelProto:
+    _check_modules(net)
     register_symbolics()
     free = {'image': {0: 'N', 2: 'H', 3: 'W'}, output: axes}
     if single:
         free = {name: {axis: size for axis, size in sizes.items() if axis} for name, sizes in free.items()}
-    image = torch.rand(1 if single else 2, image_channels(net), *(net.sizes.padded(side) for side in _PROBES[0]))
+    image = torch.rand(1 if single else 2, net.input_channels, *(net.sizes.padded(side) for side in _PROBES[0]))
     legacy = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     stream = io.BytesIO()
     try:
-        with _marked(net), torch.no_grad(), _quiet():
+        with _marked(net), torch.no_grad(), attention_in_parts(), _quiet():
             torch.onnx.export(
                 module.eval(), (image,), stream, input_names=['image'], output_names=[output],
                 dynamic_axes=free, opset_version=TRACED_OPSET, custom_opsets={DOMAIN: 1}, **legacy,
             )  # fmt: skip
-    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+    except (RuntimeError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         reason = ' '.join(str(error).split())[:200]
         raise DynqError(f'{type(net.backbone).__name__}: PyTorch cannot write it as ONNX ({reason}).') from error
     return onnx.load_from_string(stream.getvalue())
 
 
+def _check_modules(net: QuantizedSR) -> None:
+    """Refuse modules that no graph stands for.
+
+    Raises:
+        DynqError: Names the first one.
+    """
+    for name, module in net.backbone.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise DynqError(
+                f'{name}: {type(module).__name__} without running statistics, so that the result for an image depends '
+                'on the others of its batch; set track_running_stats, or export another network.'
+            )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on stderr: the exporter warns of every node that it does not know, from C++ too."""
+    """Nothing on stdout and stderr: the exporter prints graphs and warns of nodes that it knows not, from C++ too."""
     logger, level = logging.getLogger('torch.onnx'), logging.getLogger('torch.onnx').level
-    sys.stderr.flush()
-    kept = os.dup(2)
+    kept = {}
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), open(os.devnull, 'w') as nothing:
+        with warnings.catch_warnings(), open(os.devnull, 'w') as nothing, redirect_stdout(nothing):
             warnings.simplefilter('ignore')
-            os.dup2(nothing.fileno(), 2)
+            for file in (1, 2):
+                kept[file] = os.dup(file)
+                os.dup2(nothing.fileno(), file)
             yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for file, copy in kept.items():
+            os.dup2(copy, file)
+            os.close(copy)
         logger.setLevel(level)
-
-
-def image_channels(net: QuantizedSR) -> int:
-    """Channels of the image that a network takes."""
-    return input_channels(net.backbone, net.description['backbone'])
 
 
 @torch.no_grad()
@@ -189,7 +208,7 @@ def resolutions(net: QuantizedSR) -> dict[str, int]:
     found: dict[str, set[float]] = {}
     layers = [layer for layer in (*net.quant_layers(), *net.precise_layers()) if isinstance(layer, nn.Conv2d)]
     for sides in _PROBES:
-        image = torch.zeros(1, image_channels(net), *(net.sizes.padded(side) for side in sides))
+        image = torch.zeros(1, net.input_channels, *(net.sizes.padded(side) for side in sides))
 
         def note(layer: nn.Conv2d, inputs: tuple, image: Tensor = image) -> None:
             # the sample axis too: windows may lie on it
@@ -199,7 +218,7 @@ def resolutions(net: QuantizedSR) -> dict[str, int]:
 
         hooks = [layer.register_forward_pre_hook(note) for layer in layers]
         try:
-            net.backbone(image)
+            net.run_backbone(image)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -1,33 +1,29 @@
-"""The command line of ``python -m dynq_basicsr.upscale``."""
+"""``dynq upscale``: upscale images with a frozen network, on the CPU."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
-
-from dynq_basicsr.command import run_command
-from dynq_basicsr.deploy.image_files import FORMATS, plan_jobs, prepare_output
-from dynq_basicsr.deploy.manifest import Manifest
-from dynq_basicsr.deploy.router import Router, RunOptions
-from dynq_basicsr.deploy.sessions import RUNTIMES
-from dynq_basicsr.deploy.upscale_files import upscale_files
+from dynq_basicsr.deploy.choices import FORMATS, RUNTIMES
+from dynq_basicsr.doctor.parts import CORE
+from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.patch_grid import TilingOptions
+
+if TYPE_CHECKING:
+    from dynq_basicsr.patch_grid import TilingOptions
+
+INTERRUPTED = 'the same command goes on with what is missing.'
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    parser = argparse.ArgumentParser(
-        prog='python -m dynq_basicsr.upscale', description='Upscale images with a frozen network, on the CPU.'
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument('input', nargs='+', type=Path, help='images, or folders of them')
-    parser.add_argument('--model', required=True, type=Path, help='the folder that dynq_basicsr.export wrote')
+    parser.add_argument('--model', required=True, type=Path, help='the folder that `dynq export` wrote')
     parser.add_argument('--output', required=True, type=Path, help='the folder for results')
     files = parser.add_argument_group('files')
     files.add_argument('--recursive', action='store_true', help='look into folders below the folders, too')
@@ -52,7 +48,6 @@ def build_parser() -> argparse.ArgumentParser:
     flat.add_argument('--flat-tier', default='none', choices=('none', 'bicubic'), help=what)
     what = 'gradient density (0 for one colour, photographs 5 to 60) below which a patch is flat'
     flat.add_argument('--flat-threshold', type=float, help=what)
-    return parser
 
 
 def _from(least: int) -> Callable[[str], int]:
@@ -110,12 +105,26 @@ def flat_threshold(given: argparse.Namespace) -> float:
     return given.flat_threshold
 
 
-def upscale(given: argparse.Namespace) -> int:
-    """Upscale what was given; the number of images that failed.
+def run(given: argparse.Namespace) -> int:
+    """Upscale what was given.
+
+    Args:
+        given: The command line.
+
+    Returns:
+        The exit code: 0, or 1 where an image failed.
 
     Raises:
         DynqError: If nothing can run.
     """
+    require(*CORE, 'cv2', given.runtime)
+    import cv2
+
+    from dynq_basicsr.deploy.image_files import plan_jobs, prepare_output
+    from dynq_basicsr.deploy.manifest import Manifest
+    from dynq_basicsr.deploy.router import Router, RunOptions
+    from dynq_basicsr.deploy.upscale_files import upscale_files
+
     cv2.setNumThreads(1)  # patches are too small to share
     manifest = Manifest.load(given.model)
     tiling = choose_tiling(given, manifest.tiling)
@@ -133,21 +142,4 @@ def upscale(given: argparse.Namespace) -> int:
     jobs = plan_jobs(given.input, given.output, given.format, suffix, given.recursive)
     router = Router(given.model, options)
     prepare_output(given.output)
-    return upscale_files(jobs, router, given.overwrite)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line.
-
-    Args:
-        arguments: Without the program's name; None: those of this process.
-
-    Returns:
-        The exit code: 0, 1 where an image failed, 2 after an error that the user can mend, 130 when interrupted.
-    """
-    given = build_parser().parse_args(arguments)
-    try:
-        return run_command(lambda: 1 if upscale(given) else 0)
-    except KeyboardInterrupt:
-        print('dynq_basicsr: interrupted; the same command goes on with what is missing.', file=sys.stderr)
-        return 130
+    return int(upscale_files(jobs, router, given.overwrite) > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tqdm import tqdm
 import dynq_basicsr
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.assemble import PortableAssembler
-from dynq_basicsr.deploy.base_graph import image_channels, resolutions, trace_controller, trace_network
+from dynq_basicsr.deploy.base_graph import resolutions, trace_controller, trace_network
 from dynq_basicsr.deploy.check import (
     Agreement,
     agreement,
@@ -24,6 +24,7 @@ from dynq_basicsr.deploy.check import (
 )
 from dynq_basicsr.deploy.frozen import float_layers, freeze_layers
 from dynq_basicsr.deploy.kernels import KernelAssembler
+from dynq_basicsr.deploy.manifest import NAME
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.sessions import open_session
 from dynq_basicsr.deploy.simplify import Base, simplify
@@ -54,6 +55,8 @@ def freeze(
     tiling: TilingOptions,
     expected: Mapping[str, Mapping[str, float]] | None = None,
     scale: int | None = None,
+    also: Mapping[str, bytes] | None = None,
+    marks: Sequence[str] = (NAME,),
 ) -> list[Exported]:
     """Write a model folder.
 
@@ -63,6 +66,8 @@ def freeze(
         tiling: How images are cut into patches unless the runtime is told otherwise.
         expected: Data set -> metric -> value, measured in PyTorch, for the manifest.
         scale: What the option file says; None: nothing.
+        also: Further files of the folder, by name.
+        marks: See ``model_folder.check_target``.
 
     Returns:
         One entry a graph.
@@ -75,16 +80,19 @@ def freeze(
     if not net.calibrated:
         raise DynqError('The quantized network was never calibrated; train it before it is exported.')
     net = net.cpu().float().eval().to(memory_format=torch.contiguous_format)
-    own = _scale(net)
-    if scale is not None and scale != own:
-        raise DynqError(f'scale: the option file says {scale}, but the network enlarges by {own}; make them agree.')
+    if scale is not None and scale != net.scale:
+        raise DynqError(
+            f'scale: the option file says {scale}, but the network enlarges by {net.scale}; make them agree.'
+        )
     configs, policy = net.policy.bit_configs(), net.policy.runtime_spec()
     frozen = {code: freeze_layers(net, bits) for code, bits in configs.items()}
     factors = resolutions(net)
     base = _trace(net, factors)
     kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
     exported, graphs = [], {}
-    with writing_folder(folder) as writer:
+    with writing_folder(folder, marks) as writer:
+        for name, content in (also or {}).items():
+            writer.add(name, content)
         for code, bits in tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False):
             check_layers(net, bits, frozen[code], factors)
             model = kernels.assemble(frozen[code])
@@ -104,8 +112,8 @@ def freeze(
                     'torch': torch.__version__,
                     'onnx': onnx.__version__,
                 },
-                'scale': own,
-                'channels': image_channels(net),
+                'scale': net.scale,
+                'channels': net.input_channels,
                 'size': {'multiple': net.sizes.multiple, 'least': max(net.sizes.minimum, 1)},
                 'scope': net.quantization.scope,
                 'graphs': graphs,
@@ -143,12 +151,6 @@ def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agr
     pairs = [(run_at(net, image, bits), session(image.numpy())) for image in trial_images(net)]
     each = [agreement(expected.numpy(), result) for expected, result in pairs]
     return Agreement(*(sum(values) / len(each) for values in zip(*(asdict(one).values() for one in each), strict=True)))
-
-
-@torch.no_grad()
-def _scale(net: QuantizedSR) -> int:
-    image = trial_images(net)[0]
-    return net.backbone(image).shape[-1] // image.shape[-1]
 
 
 def _plain(value: object) -> object:

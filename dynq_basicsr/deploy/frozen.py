@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.float_layers import FloatConv2d
 from dynq_basicsr.quantization.layers import QuantLayer, with_norm
-from dynq_basicsr.quantization.options import FLOAT_BITS
 
 WAY_OUT = 'it runs in PyTorch only'
 

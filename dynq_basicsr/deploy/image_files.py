@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +9,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from dynq_basicsr.atomic import temporary_beside
 from dynq_basicsr.deploy.pictures import Picture
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.image_bytes import write_image
 
 READABLE = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
-FORMATS = ('png', 'jpg', 'webp', 'same')
 JPEG = ('.jpg', '.jpeg')
 DEEP = ('.png', '.tif', '.tiff')  # that hold 16 bits
 PARAMETERS = {
@@ -38,7 +38,7 @@ def plan_jobs(
     Args:
         inputs: Files, taken whatever their ending, and folders, of which the images are taken.
         output: The folder for results.
-        file_format: One of ``FORMATS``.
+        file_format: One of ``choices.FORMATS``.
         suffix: Behind the name.
         recursive: Folders below folders, too; results then lie in folders of the same names.
 
@@ -92,7 +92,7 @@ def prepare_output(output: Path) -> None:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        probe = output / f'.write-test-{os.getpid()}'
+        probe = temporary_beside(output / 'write-test')
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -108,27 +108,12 @@ def write_picture(picture: Picture, target: Path) -> None:
     """Encode a picture and write it; until it is whole, it has another name.
 
     Raises:
-        DynqError: If the format does not hold it.
-        OSError: If it cannot be written.
+        DynqError: If the format does not hold it, or it cannot be written.
     """
     ending = target.suffix.lower()
     if ending in JPEG and picture.alpha is not None:
         raise DynqError(f'{target}: JPEG holds no transparency; take --format png or webp.')
-    try:
-        done, content = cv2.imencode(ending, _for_opencv(picture), PARAMETERS.get(ending, ()))
-    except cv2.error:
-        done = False
-    if not done:
-        sides = ' x '.join(map(str, picture.colour.shape[1::-1]))
-        raise DynqError(f'{target}: {ending[1:]} cannot hold an image of {sides} pixels; take --format png.')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f'.{target.name}.part')
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_image(target, _for_opencv(picture), PARAMETERS.get(ending, ()))
 
 
 def _for_opencv(picture: Picture) -> np.ndarray:

@@ -75,7 +75,7 @@ class KernelAssembler(Assembler):
         sides = (super(KernelAssembler, self).round(side, scale, zero) for side in (x, below))
         return self.writer.op('Max', *sides, output=output)
 
-    def limit(self, integers: str, top: str, output: str) -> str:
+    def limit(self, integers: str, top: str, output: str | None = None) -> str:
         """See ``Assembler``; not by ``Clip``, which takes several times as long."""
         return self.writer.op('Min', integers, top, output=output)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dynq_basicsr.deploy.manifest import FORMAT, NAME
+from dynq_basicsr.atomic import NotWritten, flush, replacing_folder
+from dynq_basicsr.deploy.manifest import FORMAT, NAME, sealed
 from dynq_basicsr.errors import DynqError
 
 
@@ -25,32 +23,34 @@ class FolderWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, name: str, content: bytes) -> dict[str, str]:
+    def add(self, name: str, content: bytes) -> dict[str, object]:
         """Write a file.
 
         Returns:
-            ``file`` and ``sha256`` for the manifest.
+            ``file``, ``sha256`` and ``bytes`` for the manifest.
         """
         with open(self.folder / name, 'wb') as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        return {'file': name, 'sha256': hashlib.sha256(content).hexdigest()}
+            flush(file)
+        return {'file': name, 'sha256': hashlib.sha256(content).hexdigest(), 'bytes': len(content)}
 
     def finish(self, manifest: Mapping) -> None:
-        """Write the manifest, which makes the folder a model."""
-        text = json.dumps({'format': FORMAT, **manifest}, indent=2, sort_keys=True, ensure_ascii=False) + '\n'
+        """Write the manifest, which makes the folder a model.
+
+        Args:
+            manifest: Plain values, all numbers finite.
+        """
+        values = sealed({**manifest, 'format': FORMAT})
+        text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n'
         self.add(NAME, text.encode())
 
 
-@contextmanager
-def writing_folder(target: str | Path) -> Iterator[FolderWriter]:
-    """Write a model folder beside its place, and move it there when the block ends well.
-
-    A folder that is a model already is replaced whole; whatever fails or interrupts leaves what was there.
+def check_target(target: str | Path, marks: Sequence[str] = (NAME,)) -> None:
+    """Refuse to replace what is no folder of ours.
 
     Args:
-        target: Where the folder shall be; its parents are made.
+        target: Where a folder is to be.
+        marks: Files of which a folder of ours has at least one.
 
     Raises:
         DynqError: If something else is there.
@@ -58,30 +58,28 @@ def writing_folder(target: str | Path) -> Iterator[FolderWriter]:
     target = Path(target)
     if target.exists() and not target.is_dir():
         raise DynqError(f'{target}: is a file; name a folder for the model.')
-    if target.is_dir() and any(target.iterdir()) and not (target / NAME).is_file():
-        raise DynqError(f'{target}: holds files, but no model (no {NAME}); name another folder.')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f'.{target.name}.{uuid.uuid4().hex[:8]}.tmp')
-    beside.mkdir()
+    if target.is_dir() and any(target.iterdir()) and not any((target / mark).is_file() for mark in marks):
+        raise DynqError(f'{target}: holds files, but no model (no {" or ".join(marks)}); name another folder.')
+
+
+@contextmanager
+def writing_folder(target: str | Path, marks: Sequence[str] = (NAME,)) -> Iterator[FolderWriter]:
+    """Write a model folder beside its place, and move it there when the block ends well.
+
+    A folder that is a model already is replaced whole; whatever fails or interrupts leaves what was there.
+
+    Args:
+        target: Where the folder shall be; its parents are made.
+        marks: See ``check_target``.
+
+    Raises:
+        DynqError: If something else is there, or it cannot be written.
+    """
+    check_target(target, marks)
+    target = Path(target)
     try:
-        writer = FolderWriter(beside)
-        yield writer
-        _put_in_place(beside, target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _put_in_place(beside: Path, target: Path) -> None:
-    if target.is_dir() and any(target.iterdir()):
-        before = beside.with_suffix('.old')
-        target.rename(before)
-        try:
-            beside.rename(target)
-        except OSError:
-            before.rename(target)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
-    else:
-        if target.is_dir():
-            target.rmdir()
-        beside.rename(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritten(target, error) from error
+    with replacing_folder(target) as beside:
+        yield FolderWriter(beside)

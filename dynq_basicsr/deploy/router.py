@@ -26,7 +26,7 @@ class RunOptions:
     """How a model runs.
 
     Attributes:
-        runtime: One of ``sessions.RUNTIMES``.
+        runtime: One of ``choices.RUNTIMES``.
         threads: Of the CPU.
         precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
         tiling: Where patches lie; None: as the manifest says.
@@ -78,7 +78,7 @@ class Router:
         controller = manifest.controller and self._open(manifest.controller)
         try:
             self._policy: Policy = build_policy(manifest.policy, manifest.graphs, controller)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DynqError(f'{folder}: the policy is incomplete ({error}); export the network again.') from error
         except DynqError as error:
             raise DynqError(f'{folder}: {error}') from error

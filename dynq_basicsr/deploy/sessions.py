@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Session = Callable[[np.ndarray], np.ndarray]
-RUNTIMES = ('onnxruntime', 'openvino')
 
 
 def open_session(
@@ -29,7 +29,7 @@ def open_session(
     Args:
         content: An ONNX file with one input and one output.
         name: The file, to be named in errors.
-        runtime: One of ``RUNTIMES``.
+        runtime: One of ``choices.RUNTIMES``.
         threads: Of the CPU; 0: as many as it has cores.
         precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
 
@@ -68,11 +68,11 @@ def onnxruntime_session(content: bytes, threads: int = 0, profile: str = '') -> 
     Raises:
         DynqError: If it is not installed.
     """
-    runtime = _import('onnxruntime', "pip install 'dynq_basicsr[deploy]'")
+    runtime = _import('onnxruntime')
     share_arena(runtime)
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, too
     options.enable_profiling, options.profile_file_prefix = bool(profile), profile
     # Of several graphs, one runs at a time: they share one arena, and threads of the others do not spin meanwhile.
     # Memory patterns, one for each shape of a batch, would keep that many plans' memory.
@@ -108,7 +108,7 @@ def share_arena(runtime: ModuleType) -> None:
 
 
 def _open_openvino(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:
-    openvino = _import('openvino', 'pip install openvino')
+    openvino = _import('openvino')
     core = openvino.Core()
     settings = {
         'INFERENCE_NUM_THREADS': threads,
@@ -121,13 +121,9 @@ def _open_openvino(content: bytes, threads: int, precision: str) -> tuple[Sessio
     return lambda x: request.infer([x])[0].copy(), model.input(0).partial_shape[0] == 1
 
 
-def _import(name: str, install: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise DynqError(f'{name} is not installed; run `{install}`.') from error
+def _import(name: str) -> ModuleType:
+    require(name)
+    return import_module(name)
 
 
 def _line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,6 +92,7 @@ def _reorder_shuffled(base: Base) -> None:
     The shuffle then moves whole pixels: ``DepthToSpace`` of mode DCR instead of CRD.
     """
     used, makers = users(base.nodes), makers_of(base.nodes)
+    runs = Counter(attribute(node, 'name') for node in base.nodes if node.domain == DOMAIN)
     for shuffle in base.nodes:
         if shuffle.op_type != 'DepthToSpace' or attribute(shuffle, 'mode') != 'CRD':
             continue
@@ -99,6 +101,8 @@ def _reorder_shuffled(base: Base) -> None:
             between.append(maker)
             maker = makers.get(maker.input[0])
         if maker is None or maker.domain != DOMAIN or used[maker.output[0]] > 1:
+            continue
+        if runs[attribute(maker, 'name')] > 1:  # the order would be that of all its results
             continue
         block = attribute(shuffle, 'blocksize')
         base.shuffled[attribute(maker, 'name')] = block

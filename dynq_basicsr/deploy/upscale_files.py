@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Sequence
 
+from dynq_basicsr.atomic import NotWritten, sweep
 from dynq_basicsr.deploy.image_files import Job, levels_of, write_picture
 from dynq_basicsr.deploy.pictures import read_picture, upscale_picture
 from dynq_basicsr.deploy.progress import Progress
@@ -31,6 +32,8 @@ def upscale_files(jobs: Sequence[Job], router: Router, overwrite: bool = False) 
     Raises:
         DynqError: If a graph is wrong, or the disk full.
     """
+    for folder in {job.target.parent for job in jobs}:
+        sweep(folder)
     progress, outcomes = Progress(len(jobs)), {'upscaled': 0, 'already there': 0, 'failed': 0}
     try:
         for job in jobs:
@@ -65,13 +68,13 @@ def _upscale_file(job: Job, router: Router, progress: Progress) -> str:
 
 def _explained(job: Job, error: Exception) -> DynqError:
     """The sentence for an image that failed; where all others would fail as well, it is raised."""
+    if isinstance(error, NotWritten) and error.errno in DISK_FULL:
+        raise DynqError(f'{error} Then give the same command again.') from error
     if isinstance(error, DynqError):
         text = str(error)
         named = any(str(path) in text for path in job)
         return error if named else DynqError(f'{job.source}: {text}')
     if isinstance(error, MemoryError):
         return DynqError(f'{job.source}: the image is too large for the memory of this machine; cut it into parts.')
-    where = error.filename or job.target
-    if error.errno in DISK_FULL:
-        raise DynqError(f'{where}: {error.strerror}; make room and give the same command again.') from error
+    where = error.filename or job.source
     return DynqError(f'{where}: {error.strerror or error}; check the path and its permissions.')

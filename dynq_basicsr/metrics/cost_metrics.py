@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dynq_basicsr.errors import DynqError, check_keys, check_number
+from dynq_basicsr.errors import DynqError, check_keys, check_number, shown
 from dynq_basicsr.quantization.usage import BitUsage
 
 TERA = 1e12
@@ -41,7 +41,7 @@ def calculate_fab(img: np.ndarray, usage: BitUsage | None = None, weighting: str
     """
     check_keys('val.metrics, calculate_fab', kwargs, (*_FOREIGN, 'weighting'))
     if weighting not in ('patch', 'area'):
-        raise DynqError(f'val.metrics: weighting of calculate_fab must be patch or area, not {weighting!r}.')
+        raise DynqError(f'val.metrics: weighting of calculate_fab must be patch or area, not {shown(weighting)}.')
     return _require(usage, 'calculate_fab').fab(weighting)
 
 
@@ -73,7 +73,8 @@ def calculate_bitops(
     pixels = None
     if resolution is not None:
         if not isinstance(resolution, list | tuple) or len(resolution) != 2:
-            raise DynqError(f'val.metrics: resolution of calculate_bitops must be [width, height], not {resolution!r}.')
+            what = 'resolution of calculate_bitops must be [width, height]'
+            raise DynqError(f'val.metrics: {what}, not {shown(resolution)}.')
         for side in resolution:
             check_number('val.metrics: resolution of calculate_bitops', side, 1)
         scale = img.shape[0] / usage.height
@@ -81,5 +82,5 @@ def calculate_bitops(
     quantized, floating = usage.bitops(pixels)
     parts = {'total': quantized + floating, 'quantized': quantized, 'float': floating}
     if part not in parts:
-        raise DynqError(f'val.metrics: part of calculate_bitops must be one of {", ".join(parts)}, not {part!r}.')
+        raise DynqError(f'val.metrics: part of calculate_bitops must be one of {", ".join(parts)}, not {shown(part)}.')
     return parts[part] / TERA

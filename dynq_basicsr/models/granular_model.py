@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
+from dynq_basicsr.config.run import GranularRunOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.granular_options import GranularOptions
 from dynq_basicsr.models.quantized_model import QuantizedModel
-from dynq_basicsr.models.train_checks import TRAIN_KEYS, check_train
 from dynq_basicsr.numerics.matmul import matmul_dtype
 from dynq_basicsr.quantization.clipping import Clipping
 from dynq_basicsr.quantization.run import Mode
@@ -42,24 +41,24 @@ class GranularDQModel(QuantizedModel):
         DynqError: If an option is wrong or a value stops being finite.
     """
 
+    options_type = GranularRunOptions
+
     @classmethod
-    def check_train(cls, train: dict) -> None:
-        """Refuse a ``train`` section that cannot work: BasicSR's, and ``GranularOptions``."""
-        check_train(train, (*TRAIN_KEYS, *GranularOptions.names()))
-        teacher = GranularOptions.from_dict(train).teacher
+    def check_options(cls, opt: dict) -> GranularRunOptions:
+        """As ``QuantizedModel``'s; a teacher must be float."""
+        options = super().check_options(opt)
+        teacher = options.train.teacher if options.train else None
         if teacher is not None and is_quantized(read_checkpoint(teacher, None, 'train.teacher')[0]):
             raise DynqError(f'train.teacher: {teacher} is a quantized checkpoint; name the float weights.')
+        return options
 
     def __init__(self, opt: dict) -> None:
-        self.recipe = GranularOptions.from_dict(opt['train']) if opt['is_train'] else None
         self.bar: TrainingBar | None = None
         super().__init__(opt)
 
     def init_training_settings(self) -> None:
         """Calibrate where that is to be done; then BasicSR's losses, optimizer, scheduler and EMA."""
-        net = self.network
-        if not isinstance(net, QuantizedSR):
-            raise DynqError('GranularDQModel: network_g must be of type QuantizedSR.')
+        net, self.recipe = self.network, self.options.train
         self.teacher = self._build_teacher() if self.recipe.teacher else None
         self.matmul_dtype = matmul_dtype(self.recipe.precision, self.device)
         begins = not net.calibrated
@@ -98,6 +97,8 @@ class GranularDQModel(QuantizedModel):
         if get_dist_info()[0] != 0:
             return []
         net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
+        if net.input_channels == 1:  # as ``feed_data`` gives them
+            dataset = {**dataset, 'color': 'y'}
         cache = Path(self.opt['path']['experiments_root']).parent / 'measures'
         measures = survey(dataset, net.policy.measure, self.recipe.entropy_patches, cache, seed)
         self._set_mode(training=False)
@@ -139,21 +140,22 @@ class GranularDQModel(QuantizedModel):
         self.optimizer_g = self.get_optimizer(kind, [group for group in groups if group['params']], **options)
         self.optimizers.append(self.optimizer_g)
 
-    def optimize_parameters(self, current_iter: int) -> None:
+    def iterate(self, current_iter: int) -> None:
         """One iteration of BasicSR's training, the network quantized."""
         if self.bar is None:
             self.bar = TrainingBar(self.opt['train']['total_iter'], current_iter - 1, self.opt['logger']['print_freq'])
         if current_iter <= self.recipe.adapt_iter:
             self.network.policy.adapt(self.lq)
-        try:
-            if self.compiled:
-                self.compiled.begin_step()
-            super().optimize_parameters(current_iter)
-            self.bar.update('training', self.figures.glance)
-        except BaseException:
-            self.network.holder.clear()  # which a backward pass that fails leaves full
+        if self.compiled:
+            self.compiled.begin_step()
+        super().iterate(current_iter)
+        self.bar.update('training', self._glance)
+
+    def abandon(self) -> None:
+        """Leave the terminal as it was, too."""
+        super().abandon()
+        if self.bar:
             self.bar.close()
-            raise
 
     def save(self, epoch: int, current_iter: int) -> None:
         """Save network and state; at the end, say what became of the policy."""

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from basicsr.metrics import calculate_metric
 from basicsr.models.sr_model import SRModel
-from basicsr.utils import get_root_logger, imwrite, tensor2img
+from basicsr.utils import get_root_logger, tensor2img
 from basicsr.utils.dist_util import get_dist_info
+from basicsr.utils.registry import METRIC_REGISTRY
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dynq_basicsr.archs.arch_options import size_requirement
-from dynq_basicsr.archs.padding import SizeRequirement, run_padded
+from dynq_basicsr.archs.arch_options import image_format
+from dynq_basicsr.archs.idn_arch import as_channels
+from dynq_basicsr.archs.padding import run_padded
+from dynq_basicsr.archs.probe import Probed
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.compat.interrupted_epoch import randomness_kept
+from dynq_basicsr.compat.registries import find
+from dynq_basicsr.config.evaluation import ValOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.models.tiling import TilingOptions, run_tiled, tile_boxes
+from dynq_basicsr.image_bytes import write_image
+from dynq_basicsr.models.pictures import bit_map_path, image_name, picture_path
+from dynq_basicsr.models.tiling import run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
@@ -43,6 +52,12 @@ def to_image(image: Tensor) -> np.ndarray:
     return np.concatenate([tensor2img([strip]) for strip in image.split(STRIP, dim=-2)])
 
 
+def needs_ground_truth(metric: str) -> bool:
+    """Whether a registered metric compares with a second image."""
+    other = inspect.signature(find(METRIC_REGISTRY, metric)).parameters.get('img2')
+    return other is not None and other.default is other.empty
+
+
 class PatchwiseModel(SRModel):
     """Evaluates ``QuantizedSR`` networks, and float ones for comparison.
 
@@ -55,17 +70,22 @@ class PatchwiseModel(SRModel):
     """
 
     def __init__(self, opt: dict) -> None:
-        self.tiling = TilingOptions.from_val(opt.get('val') or {})
+        self.tiling = ValOptions.from_dict(opt.get('val')).tiling
         self._cost = None
         super().__init__(opt)
-        wrapped = isinstance(self.network, QuantizedSR)
-        self._sizes = SizeRequirement() if wrapped else size_requirement(self.network, opt['network_g'])
-        self.records = None if self.is_train else TestRecords(opt['path']['results_root'])
+        root = None if self.is_train else opt['path']['results_root']
+        self.records = None if root is None else TestRecords(root)
 
     @property
     def network(self) -> nn.Module:
         """The bare network, without a parallel wrapper."""
         return self.get_bare_model(self.net_g)
+
+    @cached_property
+    def _takes(self) -> Probed:
+        """What the network takes and gives."""
+        net = self.network
+        return net.image_format if isinstance(net, QuantizedSR) else image_format(net, self.opt['network_g'])
 
     @property
     def _evaluated(self) -> nn.Module:
@@ -73,12 +93,16 @@ class PatchwiseModel(SRModel):
         return self.net_g_ema if hasattr(self, 'net_g_ema') else self.network
 
     def feed_data(self, data: dict) -> None:
-        """Take a batch; nothing is kept from the batch before, so that two large images are never held at once."""
+        """Take a batch; nothing is kept from the batch before, so that two large images are never held at once.
+
+        A network of one channel gets luma of RGB images, as with ``color: y`` in BasicSR's data sets.
+        """
         for name in ('gt', 'output'):
             self.__dict__.pop(name, None)
-        self.lq = self._to_device(data['lq']).contiguous(memory_format=torch.channels_last)
+        lq = as_channels(self._to_device(data['lq']), self._takes.in_channels)
+        self.lq = lq.contiguous(memory_format=torch.channels_last)
         if 'gt' in data:
-            self.gt = self._to_device(data['gt'])
+            self.gt = as_channels(self._to_device(data['gt']), self._takes.out_channels)
 
     def _to_device(self, images: Tensor) -> Tensor:
         """A batch on the device; a GPU fetches it from pinned memory while it is still at work on the one before."""
@@ -95,7 +119,7 @@ class PatchwiseModel(SRModel):
             result, bits, _ = net(patches, mode=Mode.EXACT, details=True)
             self.usage.add(indices, net.plan.adaptive, bits)
         else:
-            result = run_padded(net, patches, self._sizes)
+            result = run_padded(net, patches, self._takes.sizes)
         if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
             raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
         return result
@@ -173,31 +197,26 @@ class PatchwiseModel(SRModel):
                     f'{file}: result and ground truth differ in size, {arrays["img"].shape[:2]} and '
                     f'{arrays["img2"].shape[:2]}; the scale of network_g and of the data set must agree.'
                 )
-        row = {'image': Path(file).stem, **{key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}}
+        lacking = [key for key, one in metrics.items() if 'img2' not in arrays and needs_ground_truth(one['type'])]
+        if lacking:
+            raise DynqError(f'val.metrics.{lacking[0]}: {file} has no ground truth to compare with; remove the metric.')
+        values = {key: float(calculate_metric(arrays, one)) for key, one in metrics.items()}
+        row = {'image': image_name(file), **values}
         undefined = [key for key in metrics if math.isnan(row[key])]
         if undefined:
             raise DynqError(
                 f'{file}: {undefined[0]} is not a number; the image is too small for it or for its crop_border.'
             )
-        self._save_pictures(dataset, row['image'], current_iter, save_img, arrays['img'], visuals['lq'])
+        self._save_pictures(picture_path(self.opt, dataset, file, current_iter), save_img, arrays['img'], visuals['lq'])
         return row | {'seconds': round(seconds, 4)}
 
-    def _save_pictures(
-        self, dataset: str, name: str, current_iter: int | str, save_img: bool, result: np.ndarray, lq: Tensor
-    ) -> None:
-        path = self._picture_path(dataset, name, current_iter)
+    def _save_pictures(self, path: Path, save_img: bool, result: np.ndarray, lq: Tensor) -> None:
         try:
             if save_img:
-                imwrite(result, str(path))
+                write_image(path, result)
             if self.opt['val'].get('bit_maps'):
-                save_bit_map(to_image(lq), self.usage, path.with_stem(f'{path.stem}_bits'))
+                save_bit_map(to_image(lq), self.usage, bit_map_path(path))
         except OSError as error:
             raise DynqError(
                 f'{path}: cannot be written ({error}); free some space or check the permissions.'
             ) from error
-
-    def _picture_path(self, dataset: str, name: str, current_iter: int | str) -> Path:
-        root = Path(self.opt['path']['visualization'])
-        if self.is_train:
-            return root / name / f'{name}_{current_iter}.png'
-        return root / dataset / f'{name}_{self.opt["val"].get("suffix") or self.opt["name"]}.png'

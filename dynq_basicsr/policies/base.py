@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.config.quantization import ActivationOptions
+from dynq_basicsr.config.section import Section
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.quantization.options import ActivationOptions
 from dynq_basicsr.registry import Registry
 
 
@@ -90,6 +91,8 @@ class BitPolicy(nn.Module):
         body: The network.
 
     Attributes:
+        options_type: The class of its options, of which its constructor takes one behind the body; None: its
+            constructor has a parameter for each option.
         needs_shallow: Whether ``decide`` wants the shallow feature. An instance may want less than its class.
         by_layer: Whether ``decide_layer`` answers instead of ``decide``. Its bits are then known too late for a graph
             of its own for each, so such a network runs in PyTorch only.
@@ -97,6 +100,7 @@ class BitPolicy(nn.Module):
             (N, choices); None: nothing.
     """
 
+    options_type: ClassVar[type[Section] | None] = None
     needs_shallow: bool = False
     by_layer: ClassVar[bool] = False
     runtime_module: nn.Module | None = None
@@ -169,6 +173,13 @@ class BitPolicy(nn.Module):
             DynqError: As ``bit_configs``.
         """
         raise DynqError(f'network_g.policy: {type(self).__name__} tells no runtime how it chooses; it runs in PyTorch.')
+
+    def check_values(self) -> None:
+        """Told that a checkpoint was loaded, all of whose values are finite.
+
+        Raises:
+            DynqError: If they contradict each other; what about them, without a name and a full stop.
+        """
 
     def summary(self) -> str:
         """A sentence about what calibration or training made of it, for the log; empty: nothing to say."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynq_basicsr.policies.base import POLICIES, BitPolicy
+from dynq_basicsr.config.policies import FixedOptions
+from dynq_basicsr.policies.base import POLICIES, AdaptiveBody, BitPolicy
 
 
 @POLICIES.register('Fixed')
 class FixedPolicy(BitPolicy):
     """Every layer gets the base bits."""
+
+    options_type = FixedOptions
+
+    def __init__(self, body: AdaptiveBody, options: FixedOptions | None = None) -> None:
+        super().__init__(body)
 
     @property
     def candidates(self) -> tuple[int, ...]:

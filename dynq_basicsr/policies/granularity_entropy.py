@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import gcd
 
 import torch
@@ -10,15 +9,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError, check_number, check_switch
+from dynq_basicsr.config.policies import QUANTILE_GAP, GranularDQPolicyOptions
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import POLICIES, AdaptiveBody, BitPolicy, CalibrationStatistics, ParameterGroup
 from dynq_basicsr.policies.complexity import entropy
-from dynq_basicsr.quantization.options import FLOAT_BITS
 
 # Points at which the distribution of entropies is kept: 0, 0.5, ..., 100 percent, as in the published code.
 QUANTILE_POINTS = 201
-# Smallest distance between neighbouring thresholds, as fractions of the distribution.
-MIN_GAP = 0.01
 NORM_GROUPS = 8
 # Of the most bits at the beginning, in logits: a network that was trained in float first learns to do with 8 bits,
 # while one patch in five tries fewer.
@@ -69,54 +66,37 @@ class GranularityEntropyPolicy(BitPolicy):
 
     Args:
         body: Channels of the shallow feature.
-        granularity_bits: Ascending candidates of the controller; a single one switches it off.
-        entropy_bits: Ascending candidates for the patches with the most bits; none switches E2B off.
-        entropy_quantiles: Ascending, in (0, 1), one fewer than ``entropy_bits``.
-        granularities: How many the controller looks at.
-        adaptive_thresholds: Whether thresholds follow the batches of the first epoch (ATC).
-        threshold_momentum: What a threshold keeps of itself in an iteration.
-        temperature: Of the Gumbel-softmax.
+        options: Candidates, quantiles of entropy, and how both are learned.
+
+    Raises:
+        DynqError: If it has bits to decide that the body does not allow.
     """
 
     needs_shallow = True
+    options_type = GranularDQPolicyOptions
 
-    def __init__(
-        self,
-        body: AdaptiveBody,
-        granularity_bits: Sequence[int] = (4, 6, 8),
-        entropy_bits: Sequence[int] | None = (4, 5, 8),
-        entropy_quantiles: Sequence[float] = (0.5, 0.9),
-        granularities: int = 3,
-        adaptive_thresholds: bool = True,
-        threshold_momentum: float = 0.9997,
-        temperature: float = 1.0,
-    ) -> None:
+    def __init__(self, body: AdaptiveBody, options: GranularDQPolicyOptions | None = None) -> None:
         super().__init__(body)
-        self.granularity_bits = _ascending_bits('granularity_bits', granularity_bits)
-        self.entropy_bits = _ascending_bits('entropy_bits', entropy_bits) if entropy_bits else ()
-        if self.entropy_bits:
-            _check_quantiles(entropy_quantiles, len(self.entropy_bits) - 1)
-        check_number('network_g.policy.granularities', granularities, 1, 8, whole=True)
-        check_number('network_g.policy.threshold_momentum', threshold_momentum, 0, 1)
-        check_number('network_g.policy.temperature', temperature, 1e-3)
-        check_switch('network_g.policy.adaptive_thresholds', adaptive_thresholds)
-        self.adaptive_thresholds, self.momentum, self.temperature = adaptive_thresholds, threshold_momentum, temperature
+        self.options = options = options or GranularDQPolicyOptions()
+        if body.num_layers and (conflict := options.conflict(body.activation)):
+            raise DynqError(f'network_g.policy: {conflict}')
+        self.granularity_bits, self.entropy_bits = options.granularity_bits, options.entropy_bits
+        self.adaptive_thresholds = options.adaptive_thresholds
+        self.momentum, self.temperature = options.threshold_momentum, options.temperature
         choices = len(self.granularity_bits)
         self.controller = (
-            GranularityBitController(body.shallow_channels, granularities, choices) if choices > 1 else None
+            GranularityBitController(body.shallow_channels, options.granularities, choices) if choices > 1 else None
         )
         self.needs_shallow = self.controller is not None
-        _check_body(body, self.candidates)
         self.register_buffer('_own', torch.tensor(self.granularity_bits, dtype=torch.float32), persistent=False)
         self.register_buffer('_by_entropy', torch.tensor(self.entropy_bits, dtype=torch.float32), persistent=False)
-        self.register_buffer('quantiles', torch.tensor(entropy_quantiles if self.entropy_bits else ()))
+        self.register_buffer('quantiles', torch.tensor(options.entropy_quantiles if self.entropy_bits else ()))
         self.register_buffer('entropies', torch.full((QUANTILE_POINTS if self.entropy_bits else 0,), float('nan')))
 
     @property
     def candidates(self) -> tuple[int, ...]:
         """Those of both parts; the controller's most bits only where entropy hands them out."""
-        lower = self.granularity_bits[:-1] if self.entropy_bits else self.granularity_bits
-        return tuple(sorted({*lower, *self.entropy_bits}))
+        return self.options.candidates
 
     @property
     def measured(self) -> bool:
@@ -168,7 +148,7 @@ class GranularityEntropyPolicy(BitPolicy):
         lowest, highest = -extremes[0], extremes[1]
         place = ((self.thresholds() - lowest) / (highest - lowest)).clamp(0, 1)
         moved = torch.lerp(place, self.quantiles, self.momentum)
-        gaps = MIN_GAP * torch.arange(len(moved), device=moved.device, dtype=moved.dtype)
+        gaps = QUANTILE_GAP * torch.arange(len(moved), device=moved.device, dtype=moved.dtype)
         moved = (moved - gaps).cummax(dim=0).values + gaps
         self.quantiles.copy_(torch.where(highest > lowest, moved, self.quantiles))
 
@@ -227,6 +207,12 @@ class GranularityEntropyPolicy(BitPolicy):
             'codes': {str(bits): f'a{bits}' for bits in self.candidates},
         }
 
+    def check_values(self) -> None:
+        """Quantiles and the distribution of entropies must ascend."""
+        quantiles = F.pad(F.pad(self.quantiles, (1, 0), value=0.0), (0, 1), value=1.0)  # all within [0, 1]
+        if any((values.diff() < 0).any() for values in (quantiles, self.entropies)):
+            raise DynqError('the entropies or quantiles of its policy do not ascend')
+
     def summary(self) -> str:
         """The entropy thresholds and what they are quantiles of."""
         if not self.entropy_bits:
@@ -234,40 +220,3 @@ class GranularityEntropyPolicy(BitPolicy):
         pairs = zip(self.quantiles.tolist(), self.thresholds().tolist(), strict=True)
         text = ', '.join(f'{value:.3f} nats (quantile {quantile:.3f})' for quantile, value in pairs)
         return f'Entropy thresholds: {text}.'
-
-
-def _ascending_bits(key: str, bits: object) -> tuple[int, ...]:
-    given = list(bits) if isinstance(bits, list | tuple) else []
-    for one in given:
-        check_number(f'network_g.policy.{key}', one, 2, 8, whole=True)
-    if not given or given != sorted(set(given)):
-        raise DynqError(f'network_g.policy.{key}: give ascending bits from 2 to 8, not {bits!r}.')
-    return tuple(given)
-
-
-def _check_body(body: AdaptiveBody, candidates: Sequence[int]) -> None:
-    activation = body.activation
-    lowest, highest = activation.bits_range
-    if candidates[0] < lowest or candidates[-1] > highest:
-        raise DynqError(
-            f'network_g.policy: bits {list(candidates)} are not all within network_g.quantization.activation.'
-            f'bits_range, {list(activation.bits_range)}; change either.'
-        )
-    if body.num_layers and activation.bits == FLOAT_BITS:
-        raise DynqError(
-            'network_g.quantization.activation.bits: activations are float (32), so GranularDQ has no bits to decide; '
-            'give 8.'
-        )
-
-
-def _check_quantiles(quantiles: object, count: int) -> None:
-    key = 'network_g.policy.entropy_quantiles'
-    given = list(quantiles) if isinstance(quantiles, list | tuple) else []
-    for one in given:
-        check_number(key, one, 0, 1)
-    apart = all(upper - lower >= MIN_GAP for lower, upper in zip(given, given[1:], strict=False))
-    if len(given) != count or not apart:
-        raise DynqError(
-            f'{key}: give {count}, one fewer than entropy_bits, ascending and at least {MIN_GAP} apart, '
-            f'not {quantiles!r}.'
-        )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError, check_number, check_switch
+from dynq_basicsr.config.policies import AdaBMPolicyOptions
 from dynq_basicsr.policies.base import (
     POLICIES,
     AdaptiveBody,
@@ -36,38 +34,18 @@ class ImageLayerPolicy(BitPolicy):
 
     Args:
         body: Number of adaptive layers, base bits, and the range that bits are clamped to.
-        image_to_bit: False: every image gets factor 0.
-        layer_to_bit: False: every layer gets factor 0.
-        image_factors: Ascending factors, flattest images first.
-        image_percentile: Percentile of calibration complexities below which an image gets the lowest factor; 100 minus
-            it, above which it gets the highest.
-        layer_percentile: The same for the sensitivities of layers.
+        options: Factors, and percentiles of calibration.
     """
 
-    def __init__(
-        self,
-        body: AdaptiveBody,
-        image_to_bit: bool = True,
-        layer_to_bit: bool = True,
-        image_factors: Sequence[int] = (-1, 0, 1),
-        image_percentile: float = 10,
-        layer_percentile: float = 30,
-    ) -> None:
+    options_type = AdaBMPolicyOptions
+
+    def __init__(self, body: AdaptiveBody, options: AdaBMPolicyOptions | None = None) -> None:
         super().__init__(body)
-        for key, value in (('image_percentile', image_percentile), ('layer_percentile', layer_percentile)):
-            check_number(f'network_g.policy.{key}', value, 0, 49)
-        for key, value in (('image_to_bit', image_to_bit), ('layer_to_bit', layer_to_bit)):
-            check_switch(f'network_g.policy.{key}', value)
-        factors = list(image_factors) if isinstance(image_factors, list | tuple) else []
-        for factor in factors:
-            check_number('network_g.policy.image_factors', factor, -8, 8, whole=True)
-        if len(factors) < 2 or factors != sorted(set(factors)):
-            raise DynqError(
-                f'network_g.policy.image_factors: give at least two ascending factors, not {image_factors}.'
-            )
+        options = options or AdaBMPolicyOptions()
+        factors = options.image_factors
         self.bits_range = body.activation.bits_range
-        self.image_to_bit, self.layer_to_bit = image_to_bit, layer_to_bit
-        self.image_percentile, self.layer_percentile = image_percentile, layer_percentile
+        self.image_to_bit, self.layer_to_bit = options.image_to_bit, options.layer_to_bit
+        self.image_percentile, self.layer_percentile = options.image_percentile, options.layer_percentile
         self.register_buffer('image_factors', torch.tensor(factors, dtype=torch.float32), persistent=False)
         self.thresholds = nn.Parameter(torch.arange(len(factors) - 1, dtype=torch.float32))
         self.layer_factors = nn.Parameter(torch.zeros(body.num_layers))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.quantization.observers import Observed
 from dynq_basicsr.quantization.range_rules import RangeRules
 from dynq_basicsr.quantization.searches import search_clipping, search_step
@@ -24,6 +25,11 @@ class Clipping:
     bit_aware: bool = True
     norm: float = 2.0
     rules: RangeRules = field(default_factory=RangeRules)
+
+    @classmethod
+    def of(cls, recipe: AdaBMOptions) -> Clipping:
+        """What a recipe says of it."""
+        return cls(recipe.bit_aware_clipping, recipe.clipping_norm, RangeRules.of(recipe))
 
     def bounds(self, observed: Observed, bits: Tensor, grid: str = 'integer') -> tuple[Tensor, Tensor]:
         """(lower, upper) of L layers at bits (L,): each (L,)."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.quantization.layers import QuantLayer
-from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.selection import PROBE_SIZE
 
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.PReLU)
@@ -58,7 +58,7 @@ def measure_cost(net: nn.Module, in_channels: int = 3) -> NetworkCost:
         net: A network, quantized or not.
         in_channels: Channels of the image it takes.
     """
-    sizes = getattr(net, 'sizes', None)
+    sizes = getattr(getattr(net, 'image_format', None), 'sizes', None)
     size = sizes.padded(PROBE_SIZE) if sizes else PROBE_SIZE
     pixels = size**2
     layers = {module: module.name for module in net.modules() if isinstance(module, QuantLayer)}

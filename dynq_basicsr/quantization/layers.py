@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.config.quantization import FLOAT_BITS, QuantizationOptions
 from dynq_basicsr.numerics.exact import multiply_integers
 from dynq_basicsr.numerics.fake_quantize import round_to_integers
 from dynq_basicsr.numerics.matmul import multiply
-from dynq_basicsr.quantization.options import FLOAT_BITS, QuantizationOptions
+from dynq_basicsr.numerics.quantized_product import fuses, multiply_quantized
 from dynq_basicsr.quantization.quantizers import QUANTIZERS
 from dynq_basicsr.quantization.run import Mode, Run, RunHolder
 from dynq_basicsr.quantization.weights import WeightRange, quantize_weights
@@ -54,10 +55,14 @@ class QuantLayer:
         return multiply(self, x, self.weight, self.bias, dtype)
 
     def _simulated(self, x: Tensor, grid: Tensor | None, run: Run) -> Tensor:
-        if grid is not None:
-            x = self.activation_range.quantize(x, grid, run.matmul_dtype)
         weight = run.weights[self.position]
-        return multiply(self, x, self.weight if weight is None else weight, self.bias, run.matmul_dtype)
+        weight = self.weight if weight is None else weight
+        if grid is not None:
+            quantizer = self.activation_range
+            if torch.is_grad_enabled() and quantizer.is_plain and fuses(self, x, weight):
+                return multiply_quantized(self, x, grid, quantizer.gradient, weight, self.bias, run.matmul_dtype)
+            x = quantizer.quantize(x, grid, run.matmul_dtype)
+        return multiply(self, x, weight, self.bias, run.matmul_dtype)
 
     def _exact(self, x: Tensor, grid: Tensor) -> Tensor:
         weight, weight_scale, bias = self.integer_weight()

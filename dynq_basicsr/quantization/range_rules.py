@@ -4,38 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dynq_basicsr.config.quantization import WeightOptions
+from dynq_basicsr.config.ranges import RangeOptions
 from dynq_basicsr.quantization.observers import Observed
 from dynq_basicsr.quantization.searches import search_weight_range
 
-if TYPE_CHECKING:
-    from dynq_basicsr.quantization.options import WeightOptions
-
-WEIGHT_RULES = ('omse', 'minmax', 'percentile')
-ACTIVATION_RULES = ('minmax', 'percentile', 'density')
 DENSITY_BINS = 2048  # PTQ4SR's
 
 
-@dataclass(frozen=True)
-class RangeRules:
-    """Which rule sets the ranges, and its numbers.
+class RangeRules(RangeOptions):
+    """The options that say which rule sets the ranges, applied to what calibration saw."""
 
-    Attributes:
-        weight_range: ``omse`` (least squared error), ``minmax`` or ``percentile``.
-        activation_range: ``minmax``, ``percentile`` or ``density`` (PTQ4SR's DBDC).
-        percentile: Percent of the values that ``percentile`` cuts off at each end.
-        density_mass: Fraction of the values that ``density`` cuts off at most.
-    """
-
-    weight_range: str = 'omse'
-    activation_range: str = 'minmax'
-    percentile: float = 1.0
-    density_mass: float = 1e-4
+    @classmethod
+    def of(cls, options: RangeOptions) -> RangeRules:
+        """The rules among the options of a recipe."""
+        return cls(**{key: getattr(options, key) for key in RangeOptions.model_fields})
 
     def weight_bound(self, weight: Tensor, options: WeightOptions) -> Tensor:
         """Clipping bound of a weight (C_out, ...): scalar, or (C_out, 1, ...) per channel."""

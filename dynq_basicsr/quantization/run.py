@@ -104,7 +104,8 @@ class RunHolder:
         run = self.run
         if run is not None and run.on_shallow is not None:
             decide, run.on_shallow = run.on_shallow, None
-            decide(output)
+            # a copy where there is a gradient: the activation behind the head may work in place
+            decide(output.clone() if output.requires_grad else output)
 
     def see_feature(self, module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         """Forward hook of a tapped module."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.quantization.cost import NetworkCost
-from dynq_basicsr.quantization.options import FLOAT_BITS
 
 
 @dataclass

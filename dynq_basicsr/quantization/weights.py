@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.config.quantization import FLOAT_BITS, WeightOptions
 from dynq_basicsr.numerics.fake_quantize import fake_quantize
 from dynq_basicsr.quantization.grids import SMALLEST, literal_grid, weight_grid
-from dynq_basicsr.quantization.options import FLOAT_BITS, WeightOptions
 
 # Weights of up to so many values are quantized together: their operators take longer to start than to run, and to
 # stack larger ones costs more than it saves.
@@ -79,9 +79,10 @@ def quantize_weights(
     for index, (weight, own) in enumerate(zip(weights, ranges, strict=True)):
         if own.options.bits != FLOAT_BITS:
             alone = index if weight.numel() > STACKED else None
-            groups[own.options, weight.shape, _is_channels_last(weight), alone].append(index)
-    for (options, _, last, _), members in groups.items():
-        quantized = _quantize_group(weights, ranges, members, options, last, gradient, dtype)
+            kind = own.options.bits, own.options.grid, own.options.granularity
+            groups[kind, weight.shape, _is_channels_last(weight), alone].append(index)
+    for (_, _, last, _), members in groups.items():
+        quantized = _quantize_group(weights, ranges, members, last, gradient, dtype)
         for index, result in zip(members, quantized, strict=True):
             results[index] = result
     return results
@@ -95,12 +96,12 @@ def _quantize_group(
     weights: Sequence[Tensor],
     ranges: Sequence[WeightRange],
     members: Sequence[int],
-    options: WeightOptions,
     last: bool,
     gradient: str,
     dtype: torch.dtype | None,
 ) -> Sequence[Tensor]:
     """Weights of one shape and of the same options; ``last``: all channels last."""
+    options = ranges[members[0]].options
     # Stacked and taken apart in the order of memory, so that layouts stay as they are.
     rows = [ranges[index].with_offset(weights[index]) for index in members]
     rows = [row.permute(0, 2, 3, 1) for row in rows] if last else rows

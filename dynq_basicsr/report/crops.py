@@ -1,6 +1,6 @@
 """Crops of several results side by side with the ground truth (AdaBM Fig. 3).
 
-    python -m dynq_basicsr.report.crops --gt datasets/benchmarks/Urban100/HR --out pictures \\
+    dynq report crops --gt datasets/benchmarks/Urban100/HR --out pictures \\
         --results float=results/FLOAT/visualization/Urban100 quantized=results/QUANTIZED/visualization/Urban100
 
 writes one picture for each image that every run has, from the folders that ``val.save_img: true`` leaves.
@@ -8,16 +8,13 @@ writes one picture for each image that every run has, from the folders that ``va
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.one_image import read_lr_image
 from dynq_basicsr.report.sheet import Sheet
@@ -182,40 +179,3 @@ def crop_folders(
         written.append(out / f'{stem}_crops.png')
         save_crops(read_lr_image(truths[stem]), images, written[-1], box, size, border)
     return written
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line.
-
-    Args:
-        arguments: Without the program's name; None: those of this process.
-
-    Returns:
-        The exit code: 0, or 2 after an error that the user can mend.
-    """
-    prog = 'python -m dynq_basicsr.report.crops'
-    parser = argparse.ArgumentParser(prog=prog, description='Draw crops of results beside the ground truth.')
-    parser.add_argument('--gt', required=True, type=Path, help='folder of ground truth (PNG)')
-    parser.add_argument('--results', required=True, nargs='+', metavar='LABEL=FOLDER', help='folder of each run')
-    parser.add_argument('--out', required=True, type=Path, help='folder to write into')
-    sides = ('LEFT', 'TOP', 'WIDTH', 'HEIGHT')
-    shown = 'what to show, pixels of the ground truth (default: where the texture is largest)'
-    parser.add_argument('--box', nargs=4, type=int, metavar=sides, help=shown)
-    parser.add_argument('--size', type=int, default=96, help='side of the crop without --box (default: %(default)s)')
-    parser.add_argument('--border', type=int, default=4, help='border that PSNR leaves out (default: %(default)s)')
-    given = parser.parse_args(arguments)
-
-    def draw() -> None:
-        pairs = [run.partition('=') for run in given.results]
-        wrong = [run for run, (label, _, folder) in zip(given.results, pairs, strict=True) if not label or not folder]
-        if wrong:
-            raise DynqError(f'--results {wrong[0]}: write LABEL=FOLDER, as in float=results/RUN/visualization/Set5.')
-        runs = {label: Path(folder) for label, _, folder in pairs}
-        written = crop_folders(given.gt, runs, given.out, given.box and tuple(given.box), given.size, given.border)
-        sys.stdout.write(f'{given.out}: {len(written)} pictures\n')
-
-    return run_command(draw)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

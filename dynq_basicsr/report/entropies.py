@@ -1,7 +1,7 @@
 """Entropies of a data set's patches, and the thresholds that turn them into bits (Granular-DQ Fig. 4).
 
-    python -m dynq_basicsr.report.entropies -opt options/granular_NAME.yml --out entropies.png
-    python -m dynq_basicsr.report.entropies -opt options/test_granular_x4.yml --set test_4 \\
+    dynq report entropies -opt options/granular_NAME.yml --out entropies.png
+    dynq report entropies -opt options/test_granular_x4.yml --set test_4 \\
         --checkpoint experiments/NAME/models/net_g_latest.pth --out entropies.png
 
 draws the patches that training draws, or those that a test cuts the images of a data set into.
@@ -9,8 +9,6 @@ draws the patches that training draws, or those that a test cuts the images of a
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -19,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError, nearest
 from dynq_basicsr.report.layer_charts import bit_colours
 from dynq_basicsr.report.sheet import INK, QUIET, Sheet
@@ -194,9 +191,9 @@ def thresholds_of_quantiles(option_file: str | Path, entropies: np.ndarray) -> T
     """
     import torch
 
+    from dynq_basicsr.config.quantization import ActivationOptions
     from dynq_basicsr.policies.base import AdaptiveBody
     from dynq_basicsr.policies.build import build_policy
-    from dynq_basicsr.quantization.options import ActivationOptions
     from dynq_basicsr.report.one_image import read_options
 
     options = read_options(option_file)['network_g'].get('policy') or {}
@@ -209,39 +206,3 @@ def thresholds_of_quantiles(option_file: str | Path, entropies: np.ndarray) -> T
     policy.set_distribution(torch.from_numpy(entropies))
     quantiles = ', '.join(f'{quantile:g}' for quantile in policy.quantiles.tolist())
     return Thresholds(policy.entropy_bits, tuple(policy.thresholds().tolist()), f'the quantiles {quantiles}')
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line.
-
-    Args:
-        arguments: Without the program's name; None: those of this process.
-
-    Returns:
-        The exit code: 0, or 2 after an error that the user can mend.
-    """
-    prog = 'python -m dynq_basicsr.report.entropies'
-    parser = argparse.ArgumentParser(prog=prog, description='Draw the entropies of patches, and their bits.')
-    parser.add_argument('-opt', required=True, help='an option file of GranularDQModel, or one for tests')
-    parser.add_argument('--checkpoint', type=Path, help='whose thresholds to draw (default: quantiles of the patches)')
-    parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
-    parser.add_argument('--set', dest='name', help='key in datasets (default: train, or else the first one)')
-    parser.add_argument('--patches', type=int, default=2000, help='of a training set (default: %(default)s)')
-    given = parser.parse_args(arguments)
-
-    def draw() -> None:
-        if given.patches < 2:
-            raise DynqError(f'--patches {given.patches}: give at least 2.')
-        trained = given.checkpoint and thresholds_of_checkpoint(given.opt, given.checkpoint)
-        entropies, name, what = measure(given.opt, given.name, given.patches)
-        thresholds = trained or thresholds_of_quantiles(given.opt, entropies)
-        draw_entropies(entropies, thresholds, given.out, f'Entropy of the patches of {name}', what)
-        parts = zip(thresholds.bits, thresholds.split(entropies), strict=True)
-        shares = ', '.join(f'{bits} bits {100 * len(part) / len(entropies):.1f} %' for bits, part in parts)
-        sys.stdout.write(f'{given.out}: {len(entropies)} {what}, {shares}\n')
-
-    return run_command(draw)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

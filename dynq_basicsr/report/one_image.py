@@ -16,6 +16,7 @@ from dynq_basicsr import _autoload
 from dynq_basicsr.compat.safe_yaml import OptionLoader
 from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.plugins import load_plugins
 from dynq_basicsr.quantization.usage import BitUsage
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **
     """Build the network of an option file, ready to run on images.
 
     Args:
-        option_file: Its ``network_g``, ``path``, ``val`` and ``num_gpu`` are read.
+        option_file: Its ``network_g``, ``path``, ``val``, ``num_gpu`` and ``plugins`` are read.
         checkpoint: Instead of its ``path.pretrain_network_g``.
         **val: Options that take the place of those in ``val``.
 
@@ -76,12 +77,13 @@ def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **
         DynqError: If the option file or the checkpoint does not fit.
     """
     options = read_options(option_file)
-    path = {'strict_load_g': True, 'results_root': '.', **options['path']}
+    path = {'strict_load_g': True, 'results_root': None, **options['path']}  # no run, so no folder of it
     if checkpoint is not None:
         path['pretrain_network_g'] = str(checkpoint)
     if not path.get('pretrain_network_g'):
         raise DynqError(f'{option_file}: path.pretrain_network_g is empty; give the calibrated one as --checkpoint.')
     register_plugin()
+    load_plugins(options.get('plugins') or ())
     gpus = options.get('num_gpu', 0)
     return import_module('dynq_basicsr.models.quantized_model').QuantizedModel(
         {

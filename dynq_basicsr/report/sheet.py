@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dynq_basicsr.atomic import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -89,4 +91,5 @@ class Sheet:
         """Write the picture as PNG; its folder is made."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(path, dpi=self._dpi, format='png', facecolor=PAPER)
+        with replacing(path) as file:
+            self.figure.savefig(file, dpi=self._dpi, format='png', facecolor=PAPER)

@@ -1,19 +1,16 @@
 """Tables of test runs, from the ``metrics.json`` that each of them writes.
 
-    python -m dynq_basicsr.report.tables results/RUN_A results/RUN_B [--markdown]
+    dynq report tables results/RUN_A results/RUN_B [--markdown]
 
 prints one row a run and one column for each metric of each data set.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
 
 STYLES = ('plain', 'markdown')
@@ -34,7 +31,7 @@ def read_metrics(run: str | Path) -> dict[str, dict[str, float]]:
     path = Path(run)
     path = path / 'metrics.json' if path.suffix != '.json' else path
     if not path.is_file():
-        raise DynqError(f'{path}: no such file; it is written by `python -m dynq_basicsr.test`.')
+        raise DynqError(f'{path}: no such file; it is written by `dynq test`.')
     try:
         means = json.loads(path.read_text(encoding='utf-8'))
         return {dataset: {key: float(value) for key, value in row.items()} for dataset, row in means.items()}
@@ -109,30 +106,3 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], style: s
     else:
         lines.insert(1, '  '.join('─' * width for width in widths))
     return '\n'.join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line.
-
-    Args:
-        arguments: Without the program's name; None: those of this process.
-
-    Returns:
-        The exit code: 0, or 2 after an error that the user can mend.
-    """
-    prog = 'python -m dynq_basicsr.report.tables'
-    parser = argparse.ArgumentParser(prog=prog, description='Print the figures of test runs as one table.')
-    parser.add_argument('runs', nargs='+', metavar='RUN', help='results folder of a test run, or LABEL=FOLDER')
-    parser.add_argument('--markdown', action='store_true', help='a table for a document')
-    given = parser.parse_args(arguments)
-
-    def show() -> None:
-        pairs = [run.rpartition('=') for run in given.runs]
-        runs = {label or Path(folder).name: folder for label, _, folder in pairs}
-        sys.stdout.write(format_table(*metrics_table(runs), 'markdown' if given.markdown else 'plain') + '\n')
-
-    return run_command(show)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -7,11 +7,11 @@ from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import CalibrationStatistics
 from dynq_basicsr.quantization.clipping import Clipping
 from dynq_basicsr.quantization.observers import InputObserver, Observed, observing
-from dynq_basicsr.quantization.options import FLOAT_BITS
 from dynq_basicsr.quantization.run import Mode
 
 # Of images that a forward takes on a GPU: enough to keep it busy, and few enough for the tail of a network of scale 4,

@@ -10,21 +10,9 @@ from basicsr.utils import get_root_logger
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from dynq_basicsr.errors import DynqError
-
 # Iterations from which on the compiler's minute or two is won back on a GPU, where it saves most of a step. On CPUs,
 # eager kernels are fused as well: a compiled step took 0.93 to 1.12 times an eager one (scripts/bench/granular.py).
 PAYS = 1000
-
-
-def check_compile(option: object) -> None:
-    """Refuse what ``train.compile`` cannot be.
-
-    Raises:
-        DynqError: Names the option, the value and the choices.
-    """
-    if option != 'auto' and not isinstance(option, bool):
-        raise DynqError(f'train.compile: must be auto, true or false, not {option!r}.')
 
 
 def wants_compiler(option: bool | str, device: torch.device, iterations: int) -> bool:

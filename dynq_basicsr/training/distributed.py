@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,27 @@ from torch.utils.data import DataLoader, Subset
 from dynq_basicsr.errors import DynqError
 
 T = TypeVar('T')
+# What gloo, NCCL and the store say when the other side is gone.
+_LOST = ('gloo', 'nccl', 'connection', 'timed out', 'timeout', 'broken pipe')
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Say in one sentence that another process is gone, where this one waits for it within the block.
+
+    Raises:
+        DynqError: In place of what the library of the processes throws then.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, distributed.DistError) or any(sign in str(error).lower() for sign in _LOST)
+        if get_dist_info()[1] == 1 or not lost:
+            raise
+        raise DynqError(
+            'Another process of this run ended or does not answer, so this one cannot go on; see what that one said, '
+            'then start all of them again, with --auto_resume to go on from the last saved state.'
+        ) from error
 
 
 def gather(value: T) -> list[T]:
@@ -25,7 +47,8 @@ def gather(value: T) -> list[T]:
     if world_size == 1:
         return [value]
     values: list = [None] * world_size
-    distributed.all_gather_object(values, value)
+    with together():
+        distributed.all_gather_object(values, value)
     return values
 
 
@@ -38,10 +61,11 @@ def broadcast_module(module: nn.Module) -> None:
     """
     if get_dist_info()[1] == 1:
         return
-    for tensor in (*module.parameters(), *module.buffers()):
-        sent = tensor.contiguous()
-        distributed.broadcast(sent, 0)
-        tensor.copy_(sent)
+    with together():
+        for tensor in (*module.parameters(), *module.buffers()):
+            sent = tensor.contiguous()
+            distributed.broadcast(sent, 0)
+            tensor.copy_(sent)
 
 
 def share_of(loader: DataLoader) -> DataLoader:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from dynq_basicsr.atomic import write_whole
 
 
 class TestRecords:
     """Collects the metrics of a run, data set by data set.
+
+    A metric may be infinite, as the PSNR of an image that equals its ground truth. JSON has no such number:
+    ``metrics.json`` then holds the text ``inf`` in its place, as the CSV files do.
 
     Args:
         folder: Where both files go; rewritten after each data set, so that an interrupted run keeps what it has.
@@ -36,8 +41,14 @@ class TestRecords:
         self.rows = [row for row in self.rows if row['dataset'] != dataset]
         self.rows += [{'dataset': dataset, **row} for row in rows]
         self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / 'metrics.json', json.dumps(self.means, indent=2) + '\n')
-        replace_file(self.folder / 'per_image.csv', csv_text(self.rows))
+        means = {name: {key: _plain(value) for key, value in one.items()} for name, one in self.means.items()}
+        write_whole(self.folder / 'metrics.json', json.dumps(means, indent=2, allow_nan=False) + '\n')
+        write_whole(self.folder / 'per_image.csv', csv_text(self.rows))
+
+
+def _plain(value: float) -> float | str:
+    """What JSON can hold: infinity as text."""
+    return value if math.isfinite(value) else str(float(value))
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
@@ -47,13 +58,6 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = file.with_name(f'.{file.name}.{os.getpid()}.tmp')
-    temporary.write_text(text, encoding='utf-8', newline='')
-    temporary.replace(file)
 
 
 def add_to_curve(file: Path, iteration: int, seconds: float, dataset: str, means: dict[str, float]) -> None:
@@ -72,4 +76,4 @@ def add_to_curve(file: Path, iteration: int, seconds: float, dataset: str, means
         with open(file, newline='', encoding='utf-8') as stream:
             rows = list(csv.DictReader(stream))
     rows = [one for one in rows if (one['iteration'], one['dataset']) != (str(iteration), dataset)]
-    replace_file(file, csv_text([*rows, row]))
+    write_whole(file, csv_text([*rows, row]))

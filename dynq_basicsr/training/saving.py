@@ -1,42 +1,23 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, with a checksum."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.atomic import sweep, write_whole
+from dynq_basicsr.backbones.torch_files import to_bytes
 
 
 def save_atomically(content: Mapping, path: str | Path) -> None:
-    """``torch.save`` under a temporary name, flush to disk, then rename.
-
-    A crash, a kill or a full disk at any moment leaves the file that was there before, or the new one, never a part.
+    """``torch.save``, whole or not at all; what killed processes left in the folder is removed first.
 
     Args:
-        content: What to save.
-        path: Where to.
+        content: What to save: tensors and plain values, for ``torch_files.read_torch_file``; BasicSR reads it, too.
+        path: Where to; its folder exists.
 
     Raises:
-        DynqError: If it cannot be written; names the path.
+        NotWritten: If it cannot be written; names the path. Earlier checkpoints are untouched.
     """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise DynqError(
-            f'{path}: cannot be saved ({reason}); free some space or check the permissions, then resume. '
-            'Earlier checkpoints are untouched.'
-        ) from error
+    sweep(Path(path).parent)
+    write_whole(path, to_bytes(content))

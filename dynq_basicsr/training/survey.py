@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
-from dynq_basicsr.training.records import replace_file
+from dynq_basicsr.atomic import write_whole
 
 BATCH = 16
 # Options of a data set that do not change which patches can be drawn.
@@ -85,7 +85,7 @@ def survey(
     kept = [round(one, 5) for one in torch.cat(values).tolist()]
     values = torch.tensor(kept)  # as a later run reads them, which is to repeat this one
     cache.mkdir(parents=True, exist_ok=True)
-    replace_file(file, json.dumps({'of': mark, 'values': kept}) + '\n')
+    write_whole(file, json.dumps({'of': mark, 'values': kept}) + '\n')
     quartiles = ', '.join(f'{one:.3f}' for one in torch.quantile(values, torch.tensor([0.25, 0.5, 0.75])).tolist())
     get_root_logger().info(f'{what} of {count} training patches: quartiles {quartiles}, kept in {file}.')
     return values

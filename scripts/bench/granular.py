@@ -131,12 +131,11 @@ class Workload:
 
 def workload(net: nn.Module, options: dict, given: argparse.Namespace) -> Workload:
     """Random images for a network that an option file trains."""
-    from dynq_basicsr.archs.arch_options import input_channels
     from dynq_basicsr.numerics.matmul import matmul_dtype
 
     usual = 24 if given.device.type == 'cpu' else options['datasets']['train']['gt_size'] // options['scale']
     patch = given.patch or usual
-    channels, scale = input_channels(net.backbone, options['network_g']['backbone']), options['scale']
+    channels, scale = net.input_channels, options['scale']
     images = torch.rand(given.batch, channels, patch, patch, device=given.device)
     target = torch.rand(given.batch, channels, scale * patch, scale * patch, device=given.device)
     dtype = matmul_dtype(given.precision or options['train'].get('precision', 'auto'), given.device)
@@ -225,13 +224,10 @@ def training(option_file: Path, given: argparse.Namespace) -> dict[str, float]:
 @torch.no_grad()
 def evaluation(option_file: Path, given: argparse.Namespace) -> float:
     """How many times as long as the bare backbone's a forward of four patches takes."""
-    from dynq_basicsr.archs.arch_options import input_channels
-
     net, options = build(option_file, given.device)
     net.eval()
     bare = bare_backbone(options, None, given.device).eval()
-    channels = input_channels(net.backbone, options['network_g']['backbone'])
-    images = torch.rand(4, channels, EVALUATION_PATCH, EVALUATION_PATCH, device=given.device)
+    images = torch.rand(4, net.input_channels, EVALUATION_PATCH, EVALUATION_PATCH, device=given.device)
     images = images.contiguous(memory_format=torch.channels_last)
     for one in (bare, net):
         one(images)

@@ -1,14 +1,18 @@
 """Which layers are quantized in either scope, against what a reader of the architectures would say."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from dynq_basicsr.archs.layer_plan import _ahead
+from dynq_basicsr.archs.layer_plan import plan_layers
+from dynq_basicsr.archs.probe import Probed
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.layers import QuantLayer
-from dynq_basicsr.quantization.selection import feature_taps, first_convolution
+from dynq_basicsr.quantization.selection import feature_taps
 from dynq_basicsr.training.calibration import Calibration
 
 W4A4 = {'weight': {'bits': 4}, 'activation': {'bits': 4}}
@@ -113,7 +117,7 @@ def test_ends_have_8_bits_where_the_body_is_not_float(bits, ends, images):
         assert net(images).isfinite().all()
 
 
-def test_patterns_in_scope_full_make_every_other_convolution_an_end():
+def test_patterns_in_scope_full_make_what_the_rule_takes_besides_ends():
     plan = QuantizedSR(EDSR, {**FULL, 'layers': ['body.0']}).plan
     assert plan.adaptive == plan.features == ('body.0.conv1', 'body.0.conv2')
     assert plan.ends == ('conv_first', 'body.1.conv1', 'body.1.conv2', 'conv_after_body', 'upsample.0', 'conv_last')
@@ -131,15 +135,37 @@ def test_the_generic_rule_in_scope_full(log_lines):
     assert {'head', 'tail'} <= set(plan.ends) and len(plan.adaptive) >= 4 and not set(plan.ends) & set(plan.adaptive)
     assert not any('.conv_du' in name or 'ca.' in name for name in plan.quantized)
     assert QuantizedSR(RIDNET, {**FULL, 'scope': 'body'}).plan.adaptive == plan.adaptive
-    assert any('generic rule' in line and 'every other convolution' in line for line in log_lines)
+    assert any('generic rule' in line and 'outside of attention' in line for line in log_lines)
+    assert any('images of 3 channels to 3, scale 1, values 0 to 1 (assumed' in line for line in log_lines)
 
 
-def test_the_log_tells_static_layers_and_ends(log_lines, quantized):
+def test_the_log_is_one_short_line(log_lines, quantized):
     quantized('RDN', FULL)
-    line = next(line for line in log_lines if 'layers quantized' in line)
-    for words in ('6 layers quantized (profile of RDN)', '2 layers keep these bits: RDBs.0.LFF, RDBs.1.LFF',
-                  '4 ends with 8-bit weights and activations of 8 bits: SFENet1', '0 layers stay float'):  # fmt: skip
-        assert words in line
+    assert [line for line in log_lines if line.startswith('RDN')] == [
+        'RDN: 6 layers adapt, 2 keep the base bits, 4 ends (profile of RDN), weights of 4 bits, activations of 4, '
+        'ImageLayerPolicy.'
+    ]
+
+
+def test_the_table_tells_every_layer(quantized):
+    lines = quantized('RDN', FULL).layer_table().splitlines()
+    assert lines[0].split() == ['layer', 'role', 'weight', 'activation', 'runs']
+    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    assert rows['GFF.0'] == ['body', '4', '4', '(2', 'to', '8)', '1']
+    assert rows['RDBs.0.LFF'] == ['body', '4', '4', '1'] and rows['SFENet1'] == ['end', '8', '8', '1']
+    assert len(rows) == 12
+    table = quantized('RDN').layer_table()
+    assert re.search(r'SFENet1 +float \(no part of what is quantized\) +float +float +1\n', table)
+
+
+def test_the_table_tells_why_layers_stay_float():
+    table = QuantizedSR(RIDNET, {**W4A4, 'exclude': ['MergeRun']}).layer_table()
+    for words in (r'head +head \(the first convolution\) +float +float +1',
+                  r'body\.0\.ca\.attention\.1 +attention \(feeds nothing but gates\) +float +float +1',
+                  r'body\.0\.merge\.aggregation\.0 +float \(of the body, but left out\)',
+                  r'sub_mean +float \(maps images to images\)', r'tail +end \(the last',
+                  r'body\.0\.block1\.conv1 +body +4 +4 \(2 to 8\) +1'):  # fmt: skip
+        assert re.search(words, table), table
 
 
 def test_an_unknown_scope_is_named():
@@ -179,13 +205,48 @@ def test_attention_of_channels_is_precise_in_both_scopes(quantized):
 
 
 @pytest.mark.parametrize('options, precise', [
-    ({'padding': 1}, ['0']), ({'padding': 'same'}, []), ({'padding': 1, 'padding_mode': 'reflect'}, []),
+    ({'padding': 1}, ('1',)), ({'padding': 'same'}, ()), ({'padding': 1, 'padding_mode': 'reflect'}, ()),
 ])  # fmt: skip
 def test_without_a_profile_the_head_is_precise_where_a_graph_can_be(options, precise):
-    net = nn.Sequential(nn.Conv2d(3, 3, 3, **options), nn.Conv2d(3, 3, 3))
-    assert _ahead(net, None, lambda: first_convolution(net, 3)) == precise
+    net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 3, **options), *(nn.Conv2d(8, 8, 3) for _ in range(3)))
+    plan = plan_layers(net, Probed(3, 8, 1), QuantizationOptions.from_dict(W4A4))
+    assert plan.adaptive == ('2', '3') and plan.precise == ('0', *precise)  # mean shifts are, too
 
 
 def test_without_a_convolution_nothing_is_precise():
-    net = nn.Sequential(nn.Linear(64, 64))
-    assert _ahead(net, None, lambda: first_convolution(net, 3)) == []
+    class Linears(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(3, 3) for _ in range(3)))
+
+        def forward(self, x):
+            return self.layers(x.movedim(1, -1)).movedim(-1, 1)
+
+    options = QuantizationOptions.from_dict({**W4A4, 'layers': ['layers.1']})
+    assert plan_layers(Linears(), Probed(3, 3, 1), options).precise == ()
+
+
+def test_networks_with_a_profile_are_not_run(bare, monkeypatch):
+    net = bare('EDSR')
+    monkeypatch.setattr(net, 'forward', None)
+    plan = plan_layers(net, Probed(3, 3, 4), QuantizationOptions.from_dict(FULL), needs_head=True)
+    assert plan.head == 'conv_first' and plan.norms == {} and len(plan.adaptive) == 5
+
+
+def test_a_foreign_class_of_the_same_name_gets_the_rule():
+    class EDSR(nn.Module):
+        """As EDSR-PyTorch names its layers."""
+
+        def __init__(self):
+            super().__init__()
+            self.sub_mean, self.add_mean = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+            self.head, self.tail = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 3, 3, 1, 1)
+            self.body = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1))
+
+        def forward(self, x):
+            x = self.head(self.sub_mean(x))
+            return self.add_mean(self.tail(x + self.body(x)))
+
+    plan = plan_layers(EDSR(), Probed(3, 3, 1), QuantizationOptions.from_dict(FULL), needs_head=True)
+    assert plan.adaptive == ('body.0', 'body.2') and plan.ends == ('head', 'tail') and plan.head == 'head'
+    assert plan.precise == ('sub_mean', 'add_mean')

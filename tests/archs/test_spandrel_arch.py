@@ -73,7 +73,7 @@ def test_a_file_becomes_its_network(kind, file, images):
     torch.manual_seed(0)
     expected = NETWORKS[kind]().eval()
     net = Spandrel(file)
-    assert type(net) is type(expected) and net.training and net.sizes == SizeRequirement(1, 16)
+    assert type(net) is type(expected) and net.training and net.image_format.sizes == SizeRequirement(1, 16)
     assert torch.equal(net.eval()(images), expected(images))
     assert all(parameter.requires_grad for parameter in net.parameters())
 
@@ -88,7 +88,7 @@ def test_the_linear_layers_of_the_mlps_are_quantized(kind, file, log_lines):
     net = QuantizedSR({'type': 'Spandrel', 'path': file}, W4A4)
     linear = [name for name, module in net.backbone.named_modules() if isinstance(module, nn.Linear)]
     assert list(net.plan.adaptive) == [name for name in linear if name.endswith(MLPS[kind])]
-    assert any(f'layers quantized (profile of {kind})' in line for line in log_lines)
+    assert any(f'layers adapt (profile of {kind})' in line for line in log_lines)
     ends = QuantizedSR({'type': 'Spandrel', 'path': file}, {**W4A4, 'scope': 'full'}).plan.ends
     assert ends[0] == 'conv_first' and len(ends) > 1
 
@@ -181,7 +181,7 @@ def test_what_gives_more_than_an_image(saved):
 
 @pytest.mark.parametrize('path, named', [
     ('missing.pth', 'missing.pth: no such checkpoint; check the path of the Spandrel network'),
-    (None, 'must be the name of a checkpoint, not None'),
+    (None, 'must name a checkpoint, not None'),
     (__file__, 'not a readable checkpoint of plain tensors'),
 ])  # fmt: skip
 def test_what_is_no_checkpoint(path, named):

@@ -22,6 +22,15 @@ def equal(net, weights):
     lambda s: {'params_ema': s},
     lambda s: {'state_dict': s, 'epoch': 3},
     lambda s: {'model': s, 'optimizer': {'lr': 0.1}},
+    lambda s: {'params-ema': s},
+    lambda s: {'model_state_dict': s, 'epoch': 1},
+    lambda s: {'generator': s, 'discriminator': {'w': torch.ones(1)}},
+    lambda s: {'state_dict': {'net_g': s}},
+    lambda s: {f'_orig_mod.{key}': value for key, value in s.items()},
+    lambda s: {f'module._orig_mod.{key}': value for key, value in s.items()},
+    lambda s: {f'_orig_mod.module.module.{key}': value for key, value in s.items()},
+    lambda s: {key.replace('body.', 'body._orig_mod.'): value for key, value in s.items()},
+    lambda s: {f'netG.net.{key}': value for key, value in s.items()},
     lambda s: {f'module.{key}': value for key, value in s.items()},
     lambda s: {'params': {f'module.{key}': value for key, value in s.items()}},
     lambda s: {key: value.half().float() for key, value in s.items()},
@@ -66,6 +75,9 @@ def test_files_of_the_old_format(tmp_path, edsr, weights):
      r'1 missing \(conv_last\.weight\); 1 left over \(conv_last\)'),
     (lambda s: s.update({'conv_first.weight': torch.zeros(16, 1, 3, 3)}),
      r'1 of another shape \(conv_first\.weight is \(16, 1, 3, 3\), not \(16, 3, 3, 3\)\)'),
+    (lambda s: s.update({'conv_first.bias': torch.zeros(16, dtype=torch.int32)}),
+     r'1 of another type \(conv_first\.bias holds integers, not floats\)'),
+    (lambda s: s.update({'conv_first.bias': torch.zeros(16, dtype=torch.bool)}), 'holds truth values, not floats'),
 ])  # fmt: skip
 @pytest.mark.parametrize('quantized', [False, True])
 def test_a_mismatch_names_its_keys_and_changes_nothing(
@@ -82,7 +94,7 @@ def test_a_mismatch_names_its_keys_and_changes_nothing(
 
 
 def test_long_lists_of_keys_are_cut(tmp_path, edsr, weights):
-    torch.save({f'foreign.{key}': value for key, value in weights.items()}, tmp_path / 'net.pth')
+    torch.save({f'foreign_{key}': value for key, value in weights.items()}, tmp_path / 'net.pth')
     with pytest.raises(DynqError, match=r'\d+ missing \(conv_first\.weight, .*, \.\.\.\)') as caught:
         load_weights(edsr(), tmp_path / 'net.pth')
     assert len(str(caught.value)) < 700
@@ -101,6 +113,34 @@ def test_a_file_without_a_state_dict(tmp_path, edsr, content):
     torch.save(content, tmp_path / 'net.pth')
     with pytest.raises(DynqError, match='holds no state dict'):
         load_weights(edsr(), tmp_path / 'net.pth')
+
+
+def test_what_is_there_instead_of_a_state_dict_is_told(tmp_path, edsr):
+    torch.save({'epoch': 3, 'optimizer': {'lr': 1}}, tmp_path / 'net.pth')
+    with pytest.raises(DynqError, match=r"neither under 'params' nor by itself; its keys are 'epoch', 'optimizer'\."):
+        load_weights(edsr(), tmp_path / 'net.pth')
+
+
+def test_names_that_are_no_text(tmp_path, edsr, weights):
+    torch.save({**weights, 7: torch.ones(1)}, tmp_path / 'net.pth')
+    with pytest.raises(DynqError, match='holds a tensor under 7, which is no name'):
+        load_weights(edsr(), tmp_path / 'net.pth')
+
+
+def test_a_torchscript_program(tmp_path, edsr):
+    torch.jit.save(torch.jit.trace(edsr(), torch.rand(1, 3, 8, 8)), tmp_path / 'net.pt')
+    with pytest.raises(DynqError, match=r'net\.pt: holds a TorchScript program, not a state dict'):
+        load_weights(edsr(), tmp_path / 'net.pt')
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_values_that_are_not_finite(tmp_path, edsr, weights, suffix, value):
+    weights['conv_last.bias'][1] = value
+    path = tmp_path / f'net{suffix}'
+    (save_file if suffix == '.safetensors' else torch.save)(weights, path)
+    with pytest.raises(DynqError, match=r'conv_last\.bias holds NaN or infinity'):
+        load_weights(edsr(), path)
 
 
 def test_buffers_that_count_may_be_missing_but_statistics_may_not(tmp_path):

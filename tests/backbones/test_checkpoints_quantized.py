@@ -129,3 +129,26 @@ def test_a_float_network_with_a_part_called_backbone(tmp_path):
     torch.save({'params': theirs.state_dict()}, tmp_path / 'net.pth')
     load_weights(ours, tmp_path / 'net.pth')
     assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize('key, change', [
+    ('entropies', lambda values: values.flip(0)), ('quantiles', lambda values: values.flip(0)),
+    ('quantiles', lambda values: values - 1), ('quantiles', lambda values: values + 0.5),
+])  # fmt: skip
+def test_policies_whose_values_contradict_each_other_are_refused(tmp_path, quantized_edsr, key, change):
+    policy = {'type': 'GranularDQ', 'granularity_bits': [4, 6, 8], 'entropy_bits': [4, 5, 8]}
+    net, path = quantized_edsr(policy=policy), tmp_path / 'net.pth'
+    net.policy.set_distribution(torch.linspace(0.5, 3, 50))
+    torch.save({'params': net.state_dict()}, path)
+    load_weights(quantized_edsr(policy=policy), path)
+    getattr(net.policy, key).copy_(change(getattr(net.policy, key)))
+    torch.save({'params': net.state_dict()}, path)
+    with pytest.raises(DynqError, match=r'net\.pth: the entropies or quantiles of its policy do not ascend'):
+        load_weights(quantized_edsr(policy=policy), path)
+
+
+def test_entropies_that_are_not_finite_are_refused(tmp_path, quantized_edsr):
+    net = quantized_edsr(policy={'type': 'GranularDQ', 'granularity_bits': [4, 6, 8], 'entropy_bits': [4, 5, 8]})
+    torch.save({'params': net.state_dict()}, tmp_path / 'net.pth')
+    with pytest.raises(DynqError, match=r'policy\.entropies holds NaN'):
+        load_weights(net, tmp_path / 'net.pth')

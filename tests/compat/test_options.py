@@ -5,7 +5,7 @@ from collections import OrderedDict
 import pytest
 import yaml
 
-from dynq_basicsr.compat.option_skeleton import check_skeleton
+from dynq_basicsr.compat.option_skeleton import check_skeleton, leave_out_nulls
 from dynq_basicsr.compat.options import override
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
 from dynq_basicsr.errors import DynqError
@@ -60,6 +60,50 @@ def test_override_names_what_is_wrong(entry):
     assert repr(entry) in str(caught.value)
 
 
+@pytest.mark.parametrize('text, expected', [
+    ('a: 1\nb: 2\na: 3\n', "line 3: the key 'a' stands in line 1 already"),
+    ('x: {a: 1, b: {c: 1, c: 2}}\n', "the key 'c' stands in line 1 already"),
+    ('a: 1\n"a": 2\n', "line 2: the key 'a' stands in line 1"),
+    ('1: x\n', "the key '1' is no text; put quotes around it"),
+    ('a: {on: 1}\n', "the key 'on' is no text"),
+    ('? [a]\n: 1\n', 'is no text'),
+    ('a: &a [*a]\n', 'this value holds itself'),
+    ('a: &a {b: *a}\n', 'this value holds itself'),
+    ('a: 0x' + 'f' * 5000, 'cannot be read as YAML'),
+    ('[' * 50_000, 'line 1'),
+])
+def test_what_would_be_lost_or_hang_is_refused(text, expected):
+    with pytest.raises(DynqError, match=expected) as caught:
+        yaml.load(text, Loader=OptionLoader)
+    assert '\n' not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize('link', [
+    'a{0}: &a{0} [*a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}, *a{1}]\n', 'a{0}: &a{0} {{x: *a{1}, y: *a{1}, z: *a{1}}}\n',
+    'a{0}: &a{0} {{<<: [*a{1}, *a{1}], k{0}: 1}}\n',
+])
+def test_aliases_do_not_explode(link):
+    text = 'a0: &a0 {k: 1}\n' + ''.join(link.format(depth, depth - 1) for depth in range(1, 60))
+    with pytest.raises(DynqError, match='comes to more than 100000 values'):
+        yaml.load(text, Loader=OptionLoader)
+    with pytest.raises(DynqError, match='comes to more than 100000 values'):
+        yaml.load('a: &a ' + 'x' * 10**6 + '\nb: [' + '*a, ' * 50 + ']', Loader=OptionLoader)
+
+
+def test_an_explicit_key_overrides_a_merged_one():
+    text = 'a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\nd: {<<: [*b, *a], z: 4}\n'
+    read = yaml.load(text, Loader=OptionLoader)
+    assert read['c'] == {'x': 2, 'y': 3} and read['d'] == {'x': 2, 'y': 1, 'z': 4}
+
+
+def test_null_sections_are_left_out():
+    opt = {'datasets': {'test_1': {'name': 'x'}, 'test_2': {'name': 'y'}}, 'val': {'save_img': False}, 'train': None}
+    for entry in ('datasets:test_2=~', 'val=none'):
+        override(opt, entry)
+    leave_out_nulls(opt)
+    assert opt == {'datasets': {'test_1': {'name': 'x'}}, 'train': None}
+
+
 def whole() -> dict:
     return {'name': 'x', 'model_type': 'SRModel', 'num_gpu': 0, 'datasets': {'train': {'name': 'd'}}, 'path': {},
             'train': {'total_iter': 1}, 'logger': {'print_freq': 1, 'save_checkpoint_freq': 1}}
@@ -79,6 +123,14 @@ def test_whole_skeleton_passes():
     ({'name': 5}, "'name' must be text"),
     ({'num_gpu': -1}, "'num_gpu' must be"),
     ({'num_gpu': True}, "'num_gpu' must be"),
+    ({'num_gpu': 1.0}, "'num_gpu' must be"),
+    ({'manual_seed': 'x'}, "'manual_seed' must be a whole number from 0 to 2147483647, not 'x'"),
+    ({'manual_seed': -1}, "'manual_seed'"),
+    ({'model_type': None}, "'model_type' must be text"),
+    ({'val': [1]}, "'val:val_freq' is missing"),
+    ({'datasets': {'train': {'dataroot_gt': 5}}}, "'datasets:train:dataroot_gt' must be text; put quotes around 5"),
+    ({'path': {'pretrain_network_g': ['x']}}, "'path:pretrain_network_g' must be text"),
+    ({'path': {'resume_state': 5}}, "'path:resume_state' must be text"),
 ])
 def test_skeleton_names_what_is_wrong(change, expected):
     with pytest.raises(DynqError, match=expected):

@@ -196,16 +196,16 @@ def test_a_bad_image_stops_before_the_first_iteration(backend, kind, said, folde
 @pytest.mark.parametrize('changes, said', [
     ({'num_imges': 3}, r"datasets.train: unknown option 'num_imges'. Did you mean 'num_images'"),
     ({'io_backend': {'type': 'disk', 'typ': 1}}, r"datasets.train.io_backend: unknown option 'typ'"),
-    ({'io_backend': {'type': 'memcached'}}, r"io_backend.type: 'memcached' is not supported; use disk or lmdb"),
+    ({'io_backend': {'type': 'memcached'}}, r"io_backend.type: must be one of disk, lmdb, not 'memcached'"),
     ({'num_images': 5}, r"num_images is 5, but '.*LR' holds 4 images; add images or set num_images: 4"),
-    ({'num_images': 0}, r'num_images: 0 is not a whole number of at least 1'),
-    ({'num_images': 2.5}, r'num_images: 2.5 is not a whole number'),
-    ({'num_images': True}, r'num_images: True is not a whole number'),
-    ({'patch_size': '48'}, r"patch_size: '48' is not a whole number"),
-    ({'seed': -1}, r'seed: -1 is not a whole number of at least 0'),
-    ({'seed': 2**32}, r'seed: 4294967296 is not'),
-    ({'fixed_crops': 'yes'}, r"fixed_crops: 'yes' is neither true nor false"),
-    ({'dataroot_lq': None}, r'datasets.train.dataroot_lq is not set'),
+    ({'num_images': 0}, r'num_images: must be a whole number >= 1, not 0'),
+    ({'num_images': 2.5}, r'num_images: must be a whole number >= 1, not 2.5'),
+    ({'num_images': True}, r'num_images: must be a whole number >= 1, not True'),
+    ({'patch_size': '48'}, r"patch_size: must be a whole number >= 1, not '48'"),
+    ({'seed': -1}, r'seed: must be a whole number >= 0 and < 4294967296, not -1'),
+    ({'seed': 2**32}, r'seed: must be a whole number .*, not 4294967296'),
+    ({'fixed_crops': 'yes'}, r"fixed_crops: must be true or false, not 'yes'"),
+    ({'dataroot_lq': None}, r'datasets.train.dataroot_lq: must be text, not None'),
     ({'io_backend': {'type': 'lmdb'}}, r'LR\' does not end in .lmdb'),
 ])
 def test_bad_options(changes, said, folders):
@@ -235,7 +235,7 @@ def test_incomplete_lmdbs(tmp_path, lmdbs):
     with pytest.raises(DynqError, match=r"key 'toffee' is not in the database '.*LR.lmdb'"):
         LRCalibrationDataset(options(root))
     (root / 'meta_info.txt').write_text('\n')
-    with pytest.raises(DynqError, match=r'meta_info.txt of .* lists no image'):
+    with pytest.raises(DynqError, match=r'meta_info.txt lists no image'):
         LRCalibrationDataset(options(root))
     for part in ('meta_info.txt', 'data.mdb'):
         (root / part).unlink()

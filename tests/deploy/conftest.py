@@ -9,6 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dynq_basicsr.deploy.manifest import FORMAT, sealed
+
 CODES = ('low', 'mid', 'high')
 
 
@@ -39,7 +41,8 @@ def save_graph(nodes: list, constants: dict[str, np.ndarray], path: Path, output
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
-    return {'file': path.name, 'sha256': hashlib.sha256(path.read_bytes()).hexdigest()}
+    content = path.read_bytes()
+    return {'file': path.name, 'sha256': hashlib.sha256(content).hexdigest(), 'bytes': len(content)}
 
 
 def save_network(network: TinyNetwork, path: Path) -> dict:
@@ -61,7 +64,7 @@ class Model:
         self.folder = folder
         self.networks = {code: TinyNetwork(seed, scale, channels) for seed, code in enumerate(CODES)}
         self.manifest = {
-            'format': 1, 'scale': scale, 'channels': channels, 'scope': 'body', 'controller': None,
+            'format': FORMAT, 'scale': scale, 'channels': channels, 'scope': 'body', 'controller': None,
             'size': {'multiple': 1, 'least': 1},
             'graphs': {code: save_network(net, folder / f'{code}.onnx') for code, net in self.networks.items()},
             'policy': {'type': 'image_complexity', 'thresholds': [8.0, 20.0], 'codes': list(CODES)},
@@ -72,7 +75,7 @@ class Model:
     def write(self, **changes: object) -> None:
         """Write the manifest, with sections changed."""
         self.manifest |= changes
-        (self.folder / 'manifest.json').write_text(json.dumps(self.manifest, sort_keys=True), encoding='utf-8')
+        (self.folder / 'manifest.json').write_text(json.dumps(sealed(self.manifest), sort_keys=True), encoding='utf-8')
 
     def add_controller(self) -> None:
         """Logits (N, 3): the mean of each channel."""

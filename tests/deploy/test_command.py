@@ -1,5 +1,6 @@
-"""``python -m dynq_basicsr.upscale`` as a user meets it: names, formats, bad input, restarts."""
+"""``dynq upscale`` as a user meets it: names, formats, bad input, restarts."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -8,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from dynq_basicsr import cli
 from dynq_basicsr.deploy import command, upscale_files
 from dynq_basicsr.deploy.router import Router, RunOptions
+from dynq_basicsr.patch_grid import TilingOptions
 
 
 def save(path, image):
@@ -27,7 +30,7 @@ def run(model, tmp_path, capsys):
 
     def call(*arguments, output=tmp_path / 'out', folder=model.folder):
         options = ('--model', folder, '--output', output, '--threads', 1)
-        code = command.main([str(argument) for argument in (*arguments, *options)])
+        code = cli.main(['upscale', *(str(argument) for argument in (*arguments, *options))])
         captured = capsys.readouterr()
         assert 'Traceback' not in captured.err
         return code, captured.out, captured.err
@@ -190,8 +193,9 @@ def test_grid_and_tier_are_passed_on(run, model, photo, tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_not_given_is_as_the_manifest_says(options, expected):
-    default = command.TilingOptions(24, 20)
-    given = command.build_parser().parse_args(['x', '--model', 'm', '--output', 'o', *map(str, options)])
+    default, parser = TilingOptions(24, 20), argparse.ArgumentParser()
+    command.add_arguments(parser)
+    given = parser.parse_args(['x', '--model', 'm', '--output', 'o', *map(str, options)])
     tiling = command.choose_tiling(given, default)
     assert (tiling.patch_size, tiling.patch_step, tiling.patch_merge) == expected
 
@@ -208,7 +212,7 @@ def test_what_is_not_given_is_as_the_manifest_says(options, expected):
         (['--flat-tier', 'bicubic'], 'give the --flat-threshold'),
         (['--flat-tier', 'bicubic', '--flat-threshold', 'nan'], 'give the --flat-threshold'),
         (['--suffix', 'a/b'], 'give a part of a name'),
-        (['--runtime', 'openvino'], 'openvino is not installed; run `pip install openvino`'),
+        (['--runtime', 'openvino'], 'OpenVINO: not installed; run `pip install openvino`'),
     ],
 )
 def test_options_that_do_not_fit(run, photo, tmp_path, options, message, monkeypatch):
@@ -258,7 +262,7 @@ def test_a_full_disk_ends_the_run(run, photo, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, 'replace', full)
     code, _, err = run(tmp_path / 'in')
-    assert code == 2 and 'No space left on device; make room' in err and len(err.splitlines()) == 1
+    assert code == 2 and 'No space left on device); make room' in err and len(err.splitlines()) == 1
     assert files_below(tmp_path / 'out') == []
 
 
@@ -274,7 +278,7 @@ def test_without_onnxruntime_the_command_says_what_to_install(run, photo, tmp_pa
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     save(tmp_path / 'a.png', photo(9, 9))
     code, _, err = run(tmp_path / 'a.png')
-    assert code == 2 and "onnxruntime is not installed; run `pip install 'dynq_basicsr[deploy]'`" in err
+    assert code == 2 and 'ONNX Runtime: not installed; run `pip install onnxruntime`' in err
 
 
 @pytest.mark.parametrize('moment', ['read_picture', 'upscale_picture', 'write_picture'])

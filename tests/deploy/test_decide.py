@@ -1,17 +1,20 @@
 """The policies in NumPy against those in PyTorch."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from dynq_basicsr.config.policies import AdaBMPolicyOptions, GranularDQPolicyOptions  # noqa: E402
+from dynq_basicsr.config.quantization import ActivationOptions
 from dynq_basicsr.deploy.decide import build_policy, entropy, gradient_density
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies import complexity
 from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.granularity_entropy import GranularityEntropyPolicy
 from dynq_basicsr.policies.image_layer import ImageLayerPolicy
-from dynq_basicsr.quantization.options import ActivationOptions
 
 
 def patches_of(image: np.ndarray, size: int = 24) -> list[np.ndarray]:
@@ -65,7 +68,7 @@ def test_complexity_decides_as_adabm(real_patches, patches):
 @pytest.mark.parametrize('thresholds', [[10.0], [10.0, 20.0], [10.0, 20.0, 30.0]])
 def test_on_a_threshold_the_factor_nearer_to_the_middle(thresholds, monkeypatch):
     factors = list(range(len(thresholds) + 1))
-    theirs = ImageLayerPolicy(AdaptiveBody(1, ActivationOptions(bits=4)), image_factors=factors)
+    theirs = ImageLayerPolicy(AdaptiveBody(1, ActivationOptions(bits=4)), AdaBMPolicyOptions(image_factors=factors))
     with torch.no_grad():
         theirs.thresholds.copy_(torch.tensor(thresholds))
     codes = [str(factor) for factor in factors]
@@ -79,7 +82,8 @@ def test_on_a_threshold_the_factor_nearer_to_the_middle(thresholds, monkeypatch)
 @pytest.mark.parametrize('granularity_bits', [[4, 6, 8], [8]])
 def test_controller_and_entropy_decide_as_granular_dq(real_patches, patches, entropy_bits, granularity_bits):
     theirs = GranularityEntropyPolicy(
-        AdaptiveBody(1, ActivationOptions(bits=8), shallow_channels=3), granularity_bits, entropy_bits
+        AdaptiveBody(1, ActivationOptions(bits=8), shallow_channels=3),
+        GranularDQPolicyOptions(granularity_bits=granularity_bits, entropy_bits=entropy_bits),
     ).eval()
     if entropy_bits:
         theirs.set_distribution(torch.linspace(1.5, 3.4, 500))
@@ -109,8 +113,27 @@ def test_controller_and_entropy_decide_as_granular_dq(real_patches, patches, ent
         ({'type': 'image_complexity', 'thresholds': [1], 'codes': ['a']}, 'one code more than thresholds'),
         ({'type': 'granularity_entropy', 'choices': [4, 8], 'entropy_bits': [], 'thresholds': [], 'codes': {}},
          'needs a controller'),
+        ({'type': ['fixed']}, r"policy \['fixed'\] is not known"),
+        ({'type': 'fixed', 'code': 'x' * 5000}, r"can choose 'x{10,60}\.\.\., which has no graph"),
+        ({'type': 'image_complexity', 'thresholds': [2, 1], 'codes': ['a'] * 3}, 'policy.thresholds must ascend'),
+        ({'type': 'image_complexity', 'thresholds': [math.nan] * 2, 'codes': ['a'] * 3}, 'policy.thresholds'),
+        ({'type': 'image_complexity', 'thresholds': ['1', 2], 'codes': ['a'] * 3}, 'policy.thresholds'),
+        ({'type': 'image_complexity', 'thresholds': {'a': 1}, 'codes': ['a'] * 3}, 'must be a list of numbers'),
+        ({'type': 'granularity_entropy', 'choices': [8], 'entropy_bits': [4, 8], 'thresholds': [math.inf],
+          'codes': {'4': 'a', '8': 'a'}}, 'policy.thresholds'),
+        ({'type': 'granularity_entropy', 'choices': [8], 'entropy_bits': [8, 4], 'thresholds': [1],
+          'codes': {'4': 'a', '8': 'a'}}, 'policy.entropy_bits must ascend'),
     ],
 )  # fmt: skip
 def test_policies_that_do_not_fit(options, message):
     with pytest.raises(DynqError, match=message):
         build_policy(options, ['a'], None)
+
+
+@pytest.mark.parametrize('logits', [[[1, math.nan]], [[0, 1, 2]], [[1]]])
+def test_a_controller_that_gives_something_else(logits):
+    options = {'type': 'granularity_entropy', 'choices': [4, 8], 'entropy_bits': [], 'thresholds': [],
+               'codes': {'4': 'a', '8': 'a'}}  # fmt: skip
+    policy = build_policy(options, ['a'], lambda x: np.float32(logits))
+    with pytest.raises(DynqError, match='the controller gives'):
+        policy(np.zeros((3, 4, 4), np.float32), np.zeros((3, 4, 4), np.float32))

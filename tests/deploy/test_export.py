@@ -12,7 +12,7 @@ import yaml
 pytest.importorskip('onnx', reason='the extra deploy is not installed')
 onnxruntime = pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
-from dynq_basicsr import export  # noqa: E402
+from dynq_basicsr.cli import main  # noqa: E402
 from dynq_basicsr.deploy.check import Agreement, agreement, run_at  # noqa: E402
 from dynq_basicsr.deploy.flips import find_first_flips  # noqa: E402
 from dynq_basicsr.deploy.manifest import Manifest  # noqa: E402
@@ -118,7 +118,7 @@ def exported(request, calibrated, tmp_path_factory) -> Export:
         'val': {'patch_size': 24, 'patch_step': 20, 'patch_merge': 'split'},
     }))  # fmt: skip
     arguments = ['-opt', option_file, '--checkpoint', checkpoint, '--out', root / 'model']
-    assert export.main([str(argument) for argument in arguments]) == 0
+    assert main(['export', *map(str, arguments)]) == 0
     return Export(root / 'model', load_model(option_file, checkpoint), request.param in EXACT)
 
 

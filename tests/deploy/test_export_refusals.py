@@ -6,10 +6,10 @@ import yaml
 
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
-from dynq_basicsr import export  # noqa: E402
 from dynq_basicsr.archs.quantized_arch import QuantizedSR  # noqa: E402
-from dynq_basicsr.deploy import extra  # noqa: E402
+from dynq_basicsr.cli import main  # noqa: E402
 from dynq_basicsr.deploy.freeze import freeze  # noqa: E402
+from dynq_basicsr.doctor import parts  # noqa: E402
 from dynq_basicsr.errors import DynqError  # noqa: E402
 from dynq_basicsr.models.tiling import TilingOptions  # noqa: E402
 from dynq_basicsr.policies.base import BitPolicy  # noqa: E402
@@ -29,7 +29,7 @@ def refuse(tmp_path, capfd):
         (tmp_path / 'test.yml').write_text(yaml.safe_dump(content))
         capfd.readouterr()
         arguments = ['-opt', tmp_path / 'test.yml', '--checkpoint', tmp_path / 'net.pth', '--out', out]
-        assert export.main([str(argument) for argument in arguments]) == 2
+        assert main(['export', *map(str, arguments)]) == 2
         lines = capfd.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith('dynq_basicsr: error: ') and not (tmp_path / 'model').exists()
         return lines[0]
@@ -63,7 +63,7 @@ def test_checkpoints_of_another_network(refuse, edsr, tmp_path):
     wider = {'type': 'QuantizedSR', 'backbone': EDSR | {'num_feat': 16}, 'quantization': W4A4}
     assert 'net.pth' in refuse(edsr, network_g=wider)
     (tmp_path / 'net.pth').write_text('no checkpoint')
-    assert export.main(['-opt', str(tmp_path / 'test.yml'), '--checkpoint', str(tmp_path / 'net.pth'),
+    assert main(['export', '-opt', str(tmp_path / 'test.yml'), '--checkpoint', str(tmp_path / 'net.pth'),
                         '--out', str(tmp_path / 'model')]) == 2  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def test_folders_that_cannot_be_made(refuse, edsr, tmp_path):
 
 @pytest.mark.parametrize('missing', ['onnx', 'onnxruntime'])
 def test_without_the_extra(refuse, edsr, monkeypatch, missing):
-    monkeypatch.setattr(extra, 'find_spec', lambda name: None if name == missing else object())
-    assert f"{missing}: not installed; run `pip install 'dynq_basicsr[deploy]'`" in refuse(edsr)
+    monkeypatch.setattr(parts, 'find_spec', lambda name: None if name == missing else object())
+    assert f'not installed; run `pip install {missing}`' in refuse(edsr)
 
 
 def test_padding_that_is_not_zeros(edsr, tmp_path):

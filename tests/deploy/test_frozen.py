@@ -5,9 +5,9 @@ import torch
 
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
+from dynq_basicsr.config.quantization import QuantizationOptions  # noqa: E402
 from dynq_basicsr.deploy.frozen import bits_of, float_layer, freeze_layer  # noqa: E402
 from dynq_basicsr.quantization.layers import quantize_layer  # noqa: E402
-from dynq_basicsr.quantization.options import QuantizationOptions  # noqa: E402
 from dynq_basicsr.quantization.quantizers.step_table import StepTable  # noqa: E402
 from dynq_basicsr.quantization.run import RunHolder  # noqa: E402
 

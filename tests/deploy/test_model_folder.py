@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from dynq_basicsr.deploy.manifest import sealed
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.errors import DynqError
 
@@ -18,10 +19,10 @@ def write(target, content=b'graph'):
 
 def test_a_new_folder(tmp_path):
     entry = write(tmp_path / 'below' / 'model')
-    assert entry == {'file': 'a4.onnx', 'sha256': hashlib.sha256(b'graph').hexdigest()}
+    assert entry == {'file': 'a4.onnx', 'sha256': hashlib.sha256(b'graph').hexdigest(), 'bytes': 5}
     assert (tmp_path / 'below/model/a4.onnx').read_bytes() == b'graph'
     text = (tmp_path / 'below/model/manifest.json').read_text(encoding='utf-8')
-    assert json.loads(text) == {'format': 1, 'graphs': {'a4': entry}}
+    assert json.loads(text) == sealed({'format': 2, 'graphs': {'a4': entry}})
     assert [path.name for path in (tmp_path / 'below').iterdir()] == ['model']
 
 

@@ -11,10 +11,11 @@ import yaml
 pytest.importorskip('onnx', reason='the extra deploy is not installed')
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
-from dynq_basicsr import export  # noqa: E402
+from dynq_basicsr.cli import main  # noqa: E402
 from dynq_basicsr.deploy import parity  # noqa: E402
 from dynq_basicsr.deploy.check import Agreement  # noqa: E402
 from dynq_basicsr.deploy.flips import FirstFlips  # noqa: E402
+from dynq_basicsr.deploy.manifest import sealed  # noqa: E402
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 2, 'upscale': 2}
 
@@ -40,7 +41,7 @@ def run(calibrated, photo, tmp_path, capsys):
     }  # fmt: skip
     (tmp_path / 'test.yml').write_text(yaml.safe_dump(options))
     given = ['-opt', str(tmp_path / 'test.yml'), '--checkpoint', str(tmp_path / 'net.pth')]
-    assert export.main([*given, '--out', str(tmp_path / 'model')]) == 0
+    assert main(['export', *given, '--out', str(tmp_path / 'model')]) == 0
     capsys.readouterr()
 
     def call(*arguments):
@@ -89,7 +90,7 @@ def test_a_folder_that_lacks_a_graph(run, tmp_path):
     del manifest['graphs'][gone]
     manifest['policy']['codes'] = [code for code in manifest['policy'].get('codes', []) if code != gone]
     manifest['policy']['thresholds'] = manifest['policy'].get('thresholds', [])[1:]
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps(sealed(manifest)))
     code, lines, error = run()
     assert (code, lines) == (2, []) and f'has no graph {gone}.onnx; it was exported from another network' in error
 

@@ -62,7 +62,7 @@ def test_other_runtimes_than_onnx_runtime_get_the_portable_graphs(model, monkeyp
     for code, entry in model.manifest['graphs'].items():
         content = (model.folder / entry['file']).read_bytes()
         (model.folder / f'{code}.qdq.onnx').write_bytes(content)
-        entry['qdq'] = {'file': f'{code}.qdq.onnx', 'sha256': entry['sha256']}
+        entry['qdq'] = {'file': f'{code}.qdq.onnx', 'sha256': entry['sha256'], 'bytes': entry['bytes']}
     model.write()
     opened = []
     monkeypatch.setattr('dynq_basicsr.deploy.router.open_session', lambda content, name, *rest: opened.append(name))
@@ -155,7 +155,7 @@ def test_a_graph_that_the_runtime_does_not_take(model):
     import hashlib
 
     (model.folder / 'mid.onnx').write_bytes(b'no graph')
-    model.manifest['graphs']['mid']['sha256'] = hashlib.sha256(b'no graph').hexdigest()
+    model.manifest['graphs']['mid'] |= {'sha256': hashlib.sha256(b'no graph').hexdigest(), 'bytes': 8}
     model.write()
     with pytest.raises(DynqError, match=r'mid\.onnx: onnxruntime does not take the graph'):
         Router(model.folder)

@@ -17,4 +17,4 @@ def save_each(model: GranularDQModel, epoch: int, current_iter: int) -> None:
 
 
 GranularDQModel.save = save_each
-sys.exit(cli.main('basicsr.train', 'train_pipeline'))
+sys.exit(cli.main(['train', *sys.argv[1:]]))

@@ -191,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_what_was_saved(
     model = train(train_options(train={'stages': ['weight', 'joint'], 'stage_iter': 5, 'total_iter': 9}), batches(3))
     model.save(0, 3)
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
-    assert {path.name for path in before} == {'net_g_3.pth', '3.state'}
+    assert {path.name for path in before} == {'net_g_3.pth', '3.state', 'layers.txt'}
     broken = {'lq': batches(1)[0]['lq'].clone()}
     broken['lq'][0, 0, 0, 0] = float('nan')
     train(model, [*batches(1), broken, *batches(2)], start=4)
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_what_was_saved(
         'validation': lambda: model.validation(loader(), 7, None, False),
         'next stage': lambda: train(model, batches(1), start=8),
     }
-    with pytest.raises(DynqError, match=r'The loss l_pix was not finite in iteration 5; .*train\.lr'):
+    with pytest.raises(DynqError, match=r'The loss l_pix was not finite in iteration 5\. .*net_g_3\.pth.*train\.lr'):
         ask[asked]()
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
@@ -228,7 +228,7 @@ def test_options_that_cannot_work(train_options, changes, named):
 def test_a_float_network_cannot_be_calibrated(train_options):
     options = train_options()
     options['network_g'] = options['network_g']['backbone']
-    with pytest.raises(DynqError, match='must be of type QuantizedSR'):
+    with pytest.raises(DynqError, match='network_g.type: must be QuantizedSR'):
         build_model(options)
 
 
@@ -280,9 +280,12 @@ def test_fine_tuning_sees_smaller_patches_than_calibration(train_options, train,
     ({'patch_size': 24}, 32, 'train.patch_size: 32 is more'), ({}, 128, 'train.patch_size: 128 is more'),
     ({'patch_size': 'abc'}, 32, 'datasets.train.patch_size'),
 ])  # fmt: skip
-def test_patches_larger_than_the_data_sets_are_refused(train_options, given, asked, words):
+def test_patches_larger_than_the_data_sets_are_refused(train_options, photographs, given, asked, words):
     options = train_options()
-    loading = {'phase': 'train', 'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0}
+    loading = {
+        'name': 'lr', 'type': 'LRCalibrationDataset', 'dataroot_lq': str(photographs / 'LR'), 'phase': 'train',
+        'batch_size_per_gpu': 2, 'num_worker_per_gpu': 0,
+    }  # fmt: skip
     options['datasets'] = {'train': {**loading, **given}}
     options['train']['patch_size'] = asked
     with pytest.raises(DynqError, match=words):

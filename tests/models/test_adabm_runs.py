@@ -43,10 +43,11 @@ def test_resuming_goes_on_as_if_nothing_had_happened(train_options, train, batch
     )
     resumed.resume_training(state)
     assert resumed.seconds == first.seconds
-    assert torch.equal(resumed.budget.mean, first.budget.mean) and resumed.budget.mean.isfinite()
+    mean = resumed.training.budget.mean
+    assert torch.equal(mean, first.training.budget.mean) and mean.isfinite()
     train(resumed, batches(11)[6:], start=7)
-    assert torch.equal(straight.budget.mean, resumed.budget.mean)
-    assert not torch.equal(straight.budget.mean, first.budget.mean)
+    assert torch.equal(straight.training.budget.mean, resumed.training.budget.mean)
+    assert not torch.equal(straight.training.budget.mean, first.training.budget.mean)
     assert learning(straight) == learning(resumed) != set()
     assert all(torch.equal(a, b) for a, b in zip(snapshot(straight).values(), snapshot(resumed).values(), strict=True))
 

@@ -192,15 +192,14 @@ def test_an_uncalibrated_network(float_checkpoint, test_options, loader):
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_a_result_that_is_not_finite_names_the_image(tmp_path, test_options, loader, value):
-    net = build_network(EDSR)
-    with torch.no_grad():
-        net.conv_last.bias[0] = value
-    torch.save({'params': net.state_dict()}, tmp_path / 'damaged.pth')
-    options = test_options(tmp_path / 'damaged.pth', network_g=None)
+def test_a_result_that_is_not_finite_names_the_image(tmp_path, test_options, loader, float_checkpoint, value):
+    options = test_options(float_checkpoint, network_g=None)
     options['network_g'] = EDSR
+    model = build_model(options)
+    with torch.no_grad():
+        model.network.conv_last.bias[0] = value
     with pytest.raises(DynqError, match=r'\.png: the result holds NaN or infinity'):
-        build_model(options).validation(loader(), 'tiny', None, False)
+        model.validation(loader(), 'tiny', None, False)
     assert not (tmp_path / 'results' / 'metrics.json').exists()
 
 
@@ -228,7 +227,7 @@ def test_weights_that_are_not_finite_are_not_saved(checkpoint, test_options, tmp
     whole = (tmp_path / 'net_g_7.pth').read_bytes()
     with torch.no_grad():
         model.network.policy.thresholds[0] = float('nan')
-    with pytest.raises(DynqError, match=r'NaN or infinity in policy\.thresholds; not saved'):
+    with pytest.raises(DynqError, match=r'NaN or infinity in policy\.thresholds and is not saved'):
         model.save_network(model.net_g, 'net_g', 7)
     assert (tmp_path / 'net_g_7.pth').read_bytes() == whole
 
@@ -246,7 +245,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path, test_options, loade
     def full(*args):
         raise OSError('Failed in writing images.')
 
-    monkeypatch.setattr('dynq_basicsr.models.patchwise_model.imwrite', full)
+    monkeypatch.setattr('dynq_basicsr.models.patchwise_model.write_image', full)
     options = test_options(float_checkpoint, network_g=None)
     options['network_g'] = EDSR
     with pytest.raises(DynqError, match=r'\.png: cannot be written'):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import yaml
 from basicsr.models import build_model
 
-from dynq_basicsr.models.adabm_options import AdaBMOptions
+from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.training.feature_matching import attention_loss
 
@@ -41,7 +41,7 @@ def test_option_files_are_static_recipes(name):
     assert opt['network_g']['quantization']['scope'] == 'full'
     rule = name.removesuffix('_ft')
     expected = ('minmax', 'density') if name == 'ptq4sr' else (rule, rule)
-    assert (recipe.ranges.weight_range, recipe.ranges.activation_range) == expected
+    assert (recipe.weight_range, recipe.activation_range) == expected
 
 
 @pytest.mark.parametrize('name', ['minmax_ft', 'percentile_ft'])

@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.numerics import matmul
 from dynq_basicsr.numerics.matmul import multiply
 from dynq_basicsr.numerics.polyphase import pays, polyphase_conv2d
 from dynq_basicsr.quantization.layers import quantize_layer
-from dynq_basicsr.quantization.options import QuantizationOptions
 from dynq_basicsr.quantization.run import Mode, Run, RunHolder
 
 

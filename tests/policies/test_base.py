@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from dynq_basicsr.config.quantization import ActivationOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies import POLICIES
 from dynq_basicsr.policies.base import AdaptiveBody, BitBudget, BitPolicy, CalibrationStatistics
-from dynq_basicsr.quantization.options import ActivationOptions
 
 BATCHES = ([4.0, 6.0], [8.0, 8.0], [3.0, 4.0], [7.0, 5.0])
 

@@ -2,12 +2,12 @@
 
 import pytest
 
+from dynq_basicsr.config.quantization import ActivationOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import AdaptiveBody
 from dynq_basicsr.policies.build import build_policy, needs_shallow, policy_options
 from dynq_basicsr.policies.fixed import FixedPolicy
 from dynq_basicsr.policies.image_layer import ImageLayerPolicy
-from dynq_basicsr.quantization.options import ActivationOptions
 
 FOUR = AdaptiveBody(4, ActivationOptions(bits=4), 8)
 

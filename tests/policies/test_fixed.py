@@ -2,9 +2,9 @@
 
 import torch
 
+from dynq_basicsr.config.quantization import ActivationOptions
 from dynq_basicsr.policies.base import AdaptiveBody, BitBudget, CalibrationStatistics
 from dynq_basicsr.policies.fixed import FixedPolicy
-from dynq_basicsr.quantization.options import ActivationOptions
 
 
 def policy():

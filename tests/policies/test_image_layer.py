@@ -6,15 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.config.policies import AdaBMPolicyOptions
+from dynq_basicsr.config.quantization import ActivationOptions
 from dynq_basicsr.policies.base import AdaptiveBody, BitBudget, CalibrationStatistics
 from dynq_basicsr.policies.complexity import gradient_density
 from dynq_basicsr.policies.image_layer import MIN_GAP, ImageLayerPolicy, straight_through
-from dynq_basicsr.quantization.options import ActivationOptions
 
 
 def policy(num_layers=3, bits=4, bits_range=(2, 8), thresholds=None, layers=None, **options):
-    built = ImageLayerPolicy(AdaptiveBody(num_layers, ActivationOptions(bits=bits, bits_range=bits_range)), **options)
+    body = AdaptiveBody(num_layers, ActivationOptions(bits=bits, bits_range=bits_range))
+    built = ImageLayerPolicy(body, AdaBMPolicyOptions(**options))
     with torch.no_grad():
         if thresholds is not None:
             built.thresholds.copy_(torch.tensor(thresholds))
@@ -285,32 +286,3 @@ def test_calibration_with_a_single_image_and_a_single_layer():
     one = policy(num_layers=1)
     one.calibrate(CalibrationStatistics(torch.tensor([7.0]), torch.tensor([0.3])))
     assert one.layer_factors.tolist() == [0] and one.thresholds.isfinite().all()
-
-
-# -- options ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize('options, named', [
-    ({'image_factors': [0]}, 'image_factors'),
-    ({'image_factors': []}, 'image_factors'),
-    ({'image_factors': [1, 0, -1]}, 'image_factors'),
-    ({'image_factors': [0, 0, 1]}, 'image_factors'),
-    ({'image_percentile': 50}, 'image_percentile'),
-    ({'image_percentile': -1}, 'image_percentile'),
-    ({'layer_percentile': 70}, 'layer_percentile'),
-    ({'layer_percentile': float('nan')}, 'layer_percentile'),
-])  # fmt: skip
-def test_impossible_options_are_named(options, named):
-    with pytest.raises(DynqError, match=rf'network_g\.policy\.{named}'):
-        policy(**options)
-
-
-@pytest.mark.parametrize('options, named', [
-    ({'image_factors': 3}, 'image_factors'),
-    ({'image_factors': ['low', 'high']}, 'image_factors'),
-    ({'image_percentile': 'ten'}, 'image_percentile'),
-    ({'layer_percentile': None}, 'layer_percentile'),
-])  # fmt: skip
-def test_options_of_the_wrong_kind_are_named(options, named):
-    with pytest.raises(DynqError, match=rf'network_g\.policy\.{named}'):
-        policy(**options)

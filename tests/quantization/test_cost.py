@@ -7,9 +7,9 @@ from PIL import Image
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.quantization.cost import measure_cost, model_size
 from dynq_basicsr.quantization.layers import quantize_layer
-from dynq_basicsr.quantization.options import QuantizationOptions
 from dynq_basicsr.quantization.run import RunHolder
 from dynq_basicsr.quantization.usage import BitUsage
 

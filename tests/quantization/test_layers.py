@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.numerics.fake_quantize import fake_quantize
 from dynq_basicsr.numerics.matmul import multiply
 from dynq_basicsr.quantization.grids import literal_grid, weight_grid
 from dynq_basicsr.quantization.layers import QuantConv2d, QuantLinear, fold, quantize_layer
-from dynq_basicsr.quantization.options import QuantizationOptions
 from dynq_basicsr.quantization.run import Mode, RunHolder
 
 LAYERS = {

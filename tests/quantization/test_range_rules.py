@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dynq_basicsr.config.quantization import WeightOptions
 from dynq_basicsr.quantization.observers import BINS, Observed
-from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.range_rules import (
     DENSITY_BINS,
     RangeRules,

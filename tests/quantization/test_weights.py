@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from dynq_basicsr.config.quantization import WeightOptions
 from dynq_basicsr.quantization import weights as module
 from dynq_basicsr.quantization.grids import GRIDS
-from dynq_basicsr.quantization.options import WeightOptions
 from dynq_basicsr.quantization.weights import WeightRange, quantize_weights
 from tests.quantization.reference import on_grid
 
@@ -33,7 +33,7 @@ grids = st.sampled_from(GRIDS)
 def ranged(weight, upper, bits=4, grid='integer', **options):
     upper = torch.as_tensor(upper)
     granularity = 'channel' if upper.dim() else 'tensor'
-    own = WeightRange(weight, WeightOptions(bits, granularity, grid, **options)).to(weight.dtype)
+    own = WeightRange(weight, WeightOptions(bits=bits, granularity=granularity, grid=grid, **options)).to(weight.dtype)
     own.set(upper)
     return own
 
@@ -51,11 +51,11 @@ def normal(*shape, seed=1, dtype=torch.float64):
 
 @pytest.mark.parametrize('weight', [nn.Conv2d(3, 5, 3).weight, nn.Linear(7, 5).weight])
 def test_a_bound_per_tensor_and_per_channel(weight):
-    whole = WeightRange(weight, WeightOptions(4))
+    whole = WeightRange(weight, WeightOptions(bits=4))
     whole.set(torch.tensor(0.7))
     assert whole.upper.shape == () and whole.upper.item() == pytest.approx(0.7)
     assert whole.grid().shape == (3, 1)
-    channels = WeightRange(weight, WeightOptions(4, 'channel'))
+    channels = WeightRange(weight, WeightOptions(bits=4, granularity='channel'))
     bound = torch.linspace(0.1, 1, 5).view(-1, *[1] * (weight.dim() - 1))
     channels.set(bound)
     assert channels.upper.shape == bound.shape and channels.grid().shape == (3, 5)
@@ -65,7 +65,7 @@ def test_a_bound_per_tensor_and_per_channel(weight):
 
 
 def test_the_bound_of_a_dead_channel_stays_positive():
-    channels = WeightRange(torch.zeros(2, 3), WeightOptions(4, 'channel'))
+    channels = WeightRange(torch.zeros(2, 3), WeightOptions(bits=4, granularity='channel'))
     channels.set(torch.tensor([[0.0], [1.0]]))
     assert (channels.upper > 0).all() and channels.upper.isfinite().all()
 
@@ -156,7 +156,7 @@ def test_the_result_has_the_dtype_that_is_asked_for(grid):
 
 def test_32_bits_are_the_weight_itself():
     w = nn.Parameter(normal(3, 3, dtype=torch.float32))
-    assert quantize(w, WeightRange(w, WeightOptions(32))) is w
+    assert quantize(w, WeightRange(w, WeightOptions(bits=32))) is w
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------
@@ -199,12 +199,12 @@ def test_soft_rounding_is_steepest_between_two_levels(grid):
 
 SHAPES = ((6, 4, 3, 3), (6, 4, 1, 1), (6, 10), (4, 6, 3, 3))
 OPTIONS = [
-    WeightOptions(bits, granularity, grid, rounding)
+    WeightOptions(bits=bits, granularity=granularity, grid=grid, rounding=rounding)
     for bits in (2, 4, 8)
     for granularity in ('tensor', 'channel')
     for grid in GRIDS
     for rounding in ('nearest', 'learned')
-] + [WeightOptions(32)]
+] + [WeightOptions(bits=32)]
 
 
 def mixed(layout=torch.contiguous_format, each=2):

@@ -7,14 +7,15 @@ import torch
 import yaml
 from basicsr.archs import build_network
 
+from dynq_basicsr import cli
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.report import bitmaps
+from dynq_basicsr.report import bit_map
 from dynq_basicsr.report.bit_map import HEADER, LEGEND, enlargement
 
 
 def test_command_draws(option_file, image, tmp_path):
     out = tmp_path / 'pictures' / 'bits.png'
-    assert bitmaps.main(['-opt', str(option_file), '--image', str(image), '--out', str(out)]) == 0
+    assert cli.main(['report', 'bitmaps', '-opt', str(option_file), '--image', str(image), '--out', str(out)]) == 0
     factor = enlargement(40, 33)
     picture = cv2.imread(str(out))
     assert picture.shape[0] == HEADER + 40 * factor + LEGEND
@@ -30,9 +31,9 @@ def test_command_draws_another_checkpoint(option_file, image, tmp_path, monkeypa
     net.calibrated = True
     torch.save({'params': net.state_dict(), 'description': net.description}, tmp_path / 'other.pth')
     drawn = []
-    monkeypatch.setattr(bitmaps, 'save_bit_map', lambda lq, usage, path: drawn.append(usage.fab()))
+    monkeypatch.setattr(bit_map, 'save_bit_map', lambda lq, usage, path: drawn.append(usage.fab()))
     arguments = ['-opt', option_file, '--image', image, '--out', 'bits.png', '--checkpoint', tmp_path / 'other.pth']
-    assert bitmaps.main([*map(str, arguments)]) == 0
+    assert cli.main(['report', 'bitmaps', *map(str, arguments)]) == 0
     assert drawn == [7]
 
 
@@ -40,5 +41,5 @@ def test_uncalibrated_network_is_refused(option_file, image, tmp_path, capsys):
     backbone = yaml.safe_load(option_file.read_text())['network_g']['backbone']
     torch.save({'params': build_network(backbone).state_dict()}, tmp_path / 'net.pth')
     out = tmp_path / 'bits.png'
-    assert bitmaps.main(['-opt', str(option_file), '--image', str(image), '--out', str(out)]) == 2
+    assert cli.main(['report', 'bitmaps', '-opt', str(option_file), '--image', str(image), '--out', str(out)]) == 2
     assert 'never calibrated' in capsys.readouterr().err and not out.exists()

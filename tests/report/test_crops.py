@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dynq_basicsr import cli
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.report.crops import (
     HEADER,
@@ -13,7 +14,6 @@ from dynq_basicsr.report.crops import (
     crop_folders,
     cut,
     largest_texture,
-    main,
     match_results,
     save_crops,
 )
@@ -114,7 +114,7 @@ def test_images_that_all_runs_have(folders):
 def test_command(folders, capsys):
     results = [f'float={folders / "one"}', f'4 bits={folders / "two"}']
     arguments = ['--gt', str(folders / 'gt'), '--out', str(folders / 'out'), '--results', *results]
-    assert main([*arguments, '--box', '100', '60', '40', '40']) == 0
+    assert cli.main(['report', 'crops', *arguments, '--box', '100', '60', '40', '40']) == 0
     assert capsys.readouterr().out.endswith('2 pictures\n')
 
 
@@ -124,6 +124,6 @@ def test_command(folders, capsys):
 )
 def test_command_names_the_mistake(folders, capsys, results, message):
     arguments = ['--gt', str(folders / 'gt'), '--out', str(folders / 'out'), '--results', results.format(folders)]
-    assert main(arguments) == 2
+    assert cli.main(['report', 'crops', *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1 and not (folders / 'out').exists()

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from dynq_basicsr import cli
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.policies.complexity import entropy
 from dynq_basicsr.report import entropies
@@ -59,7 +60,7 @@ def checkpoint(tmp_path):
 
 def run(option_file, *more):
     out = option_file.parent / 'pictures' / 'entropies.png'
-    return entropies.main(['-opt', str(option_file), '--out', str(out), *map(str, more)]), out
+    return cli.main(['report', 'entropies', '-opt', str(option_file), '--out', str(out), *map(str, more)]), out
 
 
 def test_a_threshold_belongs_to_the_fewer_bits_as_in_the_policy():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dynq_basicsr import cli
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.tables import format_column, format_table, main, metrics_table, read_metrics
+from dynq_basicsr.report.tables import format_column, format_table, metrics_table, read_metrics
 from dynq_basicsr.training.records import TestRecords
 
 FLOAT = {'Set5': {'psnr': 32.0131, 'ssim': 0.89312}, 'Set14': {'psnr': 28.5346, 'ssim': 0.78124}}
@@ -59,7 +60,7 @@ def test_plain_and_markdown():
 
 
 def test_command(runs, capsys):
-    assert main([str(runs / 'float'), f'4 bits={runs / "adabm"}', '--markdown']) == 0
+    assert cli.main(['report', 'tables', str(runs / 'float'), f'4 bits={runs / "adabm"}', '--markdown']) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split('|')[1].strip() for line in lines] == ['run', '-----' + '-', 'float', '4 bits']
 
@@ -68,6 +69,6 @@ def test_command(runs, capsys):
 def test_a_bad_file_is_named(tmp_path, capsys, content):
     if content is not None:
         (tmp_path / 'metrics.json').write_text(content)
-    assert main([str(tmp_path)]) == 2
+    assert cli.main(['report', 'tables', str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert str(tmp_path / 'metrics.json') in error and error.count('\n') == 1

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dynq_basicsr.data.bicubic import imresize_uint8
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -51,11 +53,11 @@ def test_sizes_that_are_none(script, photographs, capsys, size):
 
 
 @pytest.mark.parametrize('name, fab', [('float', 32), ('adabm_w4a4', 4)])
-def test_one_image_is_measured(script, import_script, photographs, tmp_path, name, fab):
+def test_one_image_is_measured(script, photographs, tmp_path, name, fab):
     mosaic = script.make_mosaic(photographs, 384, 400)
     hr, lr = tmp_path / 'hr.png', tmp_path / 'lr.png'
     cv2.imwrite(str(hr), mosaic)
-    cv2.imwrite(str(lr), import_script('prepare_bicubic').imresize_uint8(mosaic, 4))
+    cv2.imwrite(str(lr), imresize_uint8(mosaic, 4))
     val = script.PATCHES | {'patch_batch': 2}
     figures = script.measure(ROOT / f'options/quickstart_{name}.yml', None, hr, lr, val, 1)
     assert figures['images'] == 4 * 3 * (384 * 400 + 96 * 100)

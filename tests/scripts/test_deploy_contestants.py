@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_pytorch_gives_what_evaluation_gives(import_script, monkeypatch, layout):
     monkeypatch.chdir(ROOT)
     script = import_script('deploy_contestants')
-    tiling = TilingOptions(patch_size=24, patch_batch=2)
+    tiling = TilingOptions(patch_size=24, patch_step=24, patch_batch=2, patch_merge='split')
     contestant = script.Contestant(
         name='float', option_file=ROOT / 'options/quickstart_float.yml', layout=layout,
         run=script.RunOptions(threads=1, tiling=tiling),
     )  # fmt: skip
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     found = script.pytorch(contestant)(image)
-    model = load_model('options/quickstart_float.yml', patch_size=24, patch_batch=2)
+    model = load_model('options/quickstart_float.yml', patch_size=24, patch_step=24, patch_batch=2)
     model.feed_data({'lq': torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255)})
     model.test()
     expected = to_image(model.output)[..., ::-1]

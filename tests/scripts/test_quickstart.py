@@ -1,25 +1,27 @@
-"""The quick start: its data, its option files, its table, and how it fails."""
+"""The quick start: its data, its table, its pictures, and how it fails."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-import yaml
-from basicsr.archs import build_network
+from basicsr.metrics.psnr_ssim import calculate_psnr
 from safetensors import safe_open
+from skimage.data import astronaut
 
-from dynq_basicsr.backbones.checkpoints import load_weights
+import dynq_basicsr
+from dynq_basicsr.backbones.torch_files import to_bytes
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.workflow.source import find_network
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ('float', 'adabm_w4a4', 'adabm_test')
 WEIGHTS = 'dynq_basicsr/weights/edsr_small_x4.safetensors'
 
 
@@ -33,11 +35,6 @@ def data(load_script, monkeypatch):
 def quickstart(load_script, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / 'scripts'))
     return load_script('quickstart')
-
-
-@pytest.fixture
-def options():
-    return {name: yaml.safe_load((ROOT / f'options/quickstart_{name}.yml').read_text()) for name in NAMES}
 
 
 def test_every_photograph_is_in_the_wheel(data):
@@ -92,74 +89,56 @@ def test_interrupted_preparation_leaves_nothing(data, tmp_path, monkeypatch):
     assert not list((tmp_path / 'datasets').iterdir())
 
 
-def test_option_files_agree(options):
-    floating, adabm, test = (options[name] for name in NAMES)
-    assert adabm['network_g'] == test['network_g']
-    assert adabm['network_g']['backbone'] == floating['network_g']
-    assert floating['datasets'] == test['datasets']
-    assert floating['val']['metrics'] == test['val']['metrics']
-    for key in ('patch_size', 'patch_step', 'patch_merge'):
-        assert floating['val'][key] == test['val'][key]
-    assert floating['path']['pretrain_network_g'] == adabm['path']['pretrain_network_g'] == WEIGHTS
-    assert test['path']['pretrain_network_g'] == f'experiments/{adabm["name"]}/models/net_g_latest.pth'
+@pytest.fixture
+def prepared(quickstart, tmp_path, monkeypatch):
+    """A root with two small photographs, and a model folder of a small network."""
+    root = tmp_path / 'root'
+    for folder in ('HR', 'LR'):
+        (root / f'datasets/quickstart/eval/{folder}').mkdir(parents=True)
+    for index, name in enumerate(('a', 'b')):
+        photo = np.ascontiguousarray(astronaut()[100 : 292, 150 + 40 * index : 342 + 40 * index, ::-1])
+        cv2.imwrite(str(root / f'datasets/quickstart/eval/HR/{name}.png'), photo)
+        small = cv2.resize(photo, (48, 48), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(root / f'datasets/quickstart/eval/LR/{name}x4.png'), small)
+    (root / 'dynq_basicsr/weights').mkdir(parents=True)
+    shutil.copyfile(ROOT / WEIGHTS, root / WEIGHTS)
+    monkeypatch.setattr(quickstart, 'ROOT', root)
+    made = dynq_basicsr.quantize(ROOT / WEIGHTS, astronaut()[:60, :60], method='minmax', device='cpu')
+    folder = root / 'results/quickstart'
+    folder.mkdir(parents=True)
+    made.export(folder / 'model', {'quantized.pth': to_bytes(made.checkpoint())})
+    return folder
 
 
-def test_fine_tuning_ends_with_a_whole_round_of_stages(options):
-    train = options['adabm_w4a4']['train']
-    assert (train['total_iter'] - train['calibration_iter']) % (train['stage_iter'] * len(train['stages'])) == 0
+def test_the_table_has_the_figures_of_the_pictures(quickstart, prepared):
+    pytest.importorskip('onnxruntime')
+    lines = quickstart.compare(prepared).splitlines()
+    assert lines[0].split('  ')[0] == 'network' and [line.split('  ')[0] for line in lines[2:]] == [
+        'bicubic', 'float', 'AdaBM W4A4']  # fmt: skip
+    for line, name in zip(lines[2:], ('bicubic', 'float', 'AdaBM W4A4'), strict=True):
+        figures = []
+        for stem in 'ab':
+            truth = quickstart.ROOT / f'datasets/quickstart/eval/HR/{stem}.png'
+            result, truth = (cv2.imread(str(path)) for path in (prepared / name / f'{stem}.png', truth))
+            figures.append(calculate_psnr(result, truth, crop_border=4, test_y_channel=True))
+        assert f'{np.mean(figures):.2f} dB' in line
+    size = sum(path.stat().st_size for path in (prepared / 'model').glob('*.onnx'))
+    assert f'{size / 1e6:.2f} MB' in lines[4] and ' 4.00 ' in lines[4]
+    pictures = {path.name for path in prepared.glob('*.png')}
+    assert pictures == {'a_bits.png', 'a_crops.png', 'b_bits.png', 'b_crops.png'}
 
 
-def test_embedded_weights_fit_the_option_files(options):
-    network = options['float']['network_g']
-    load_weights(build_network(dict(network)), ROOT / WEIGHTS)
+def test_a_failure_of_dynq_quantize_ends_it(quickstart, monkeypatch, tmp_path):
+    monkeypatch.setattr(quickstart, 'WEIGHTS', 'absent.pth')
+    with pytest.raises(DynqError, match='dynq quantize failed'):
+        quickstart.quantize()
+
+
+def test_embedded_weights_describe_themselves():
     with safe_open(ROOT / WEIGHTS, 'pt') as file:
         trained = json.loads(file.metadata()['network_g'])
-    assert {key: network[key] for key in trained} == trained
-
-
-def test_outputs_are_what_the_option_files_write(quickstart, options):
-    written = {f'results/{options[name]["name"]}' for name in ('float', 'adabm_test')}
-    written.add(f'experiments/{options["adabm_w4a4"]["name"]}')
-    assert set(quickstart.OUTPUTS) == written | {'results/quickstart'}
-
-
-def test_table_holds_the_figures_of_the_files(quickstart, tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, 'ROOT', tmp_path)
-    figures = {
-        'results/quickstart_float/metrics.json': {
-            'photographs': {'psnr': 28.8307, 'ssim': 0.84781, 'fab': 32.0, 'bitops_1080p': 94.607}
-        },
-        'results/quickstart_adabm_test/metrics.json': {
-            'photographs': {'psnr': 28.6633, 'ssim': 0.84343, 'fab': 3.975, 'bitops_1080p': 56.071}
-        },
-        'experiments/quickstart_adabm_w4a4/adabm_timing.json': {
-            'calibration': 2.26, 'weight': 12.0, 'activation': 11.5, 'mapping': 10.26,
-        },
-    }  # fmt: skip
-    for name, content in figures.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(json.dumps(content))
-    table = quickstart.summary({'float': 7.04, 'adabm': 8.76}, {'float': 233.027, 'adabm': 103.95})
-    lines = table.splitlines()
-    cells = [
-        'network PSNR SSIM FAB BitOPs 1080p size calibration fine-tuning evaluation',
-        'float 28.83 dB 0.8478 32.00 94.61T 233.0K - - 7.0 s',
-        'AdaBM W4A4 28.66 dB 0.8434 3.98 56.07T 104.0K 2.3 s 33.8 s 8.8 s',
-    ]
-    assert [' '.join(lines[row].split()) for row in (0, 2, 3)] == cells
-
-
-def test_sizes_count_four_bit_weights_as_an_eighth(quickstart):
-    floating, adabm = (quickstart.model_size_of(f'options/quickstart_{name}.yml') for name in ('float', 'adabm_test'))
-    saved = 16 * 32 * 32 * 9 * 7 / 8 / 1e3
-    assert 0 <= adabm - (floating - saved) < 0.2
-
-
-def test_failing_stage_ends_in_its_last_line(quickstart, tmp_path, capsys):
-    log = tmp_path / 'log.txt'
-    with pytest.raises(DynqError, match='quickstart_float.yml failed: .*No module named .*no_such_module') as caught:
-        quickstart.run_stage('[1/3] Float', 'no_such_module', 'options/quickstart_float.yml', log)
-    assert str(log) in str(caught.value) and 'no_such_module' in log.read_text()
+    found = find_network(ROOT / WEIGHTS).backbone
+    assert {key: found[key] for key in trained if key in found}.items() <= trained.items()
 
 
 def test_script_runs_from_anywhere_and_installs_nothing_twice(tmp_path):

@@ -15,7 +15,7 @@ from basicsr.test import test_pipeline as run_test_pipeline
 from torch import nn
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.training.distributed import broadcast_module, gather, gather_shares
+from dynq_basicsr.training.distributed import broadcast_module, gather, gather_shares, together
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 16, 'num_block': 2, 'upscale': 2}
 
@@ -75,7 +75,7 @@ def test_each_picture_is_saved_by_the_rank_that_made_it(folder):
     pictures = sorted(path.relative_to(one) for path in one.rglob('*.png'))
     assert len(pictures) == 4 and pictures == sorted(path.relative_to(two) for path in two.rglob('*.png'))
     assert all((one / path).read_bytes() == (two / path).read_bytes() for path in pictures)
-    assert [path.name for path in (folder / 'two' / 'results').iterdir()] == ['tiny']
+    assert [path.name for path in (folder / 'two' / 'results').glob('[!.]*')] == ['tiny']
 
 
 def test_what_fails_on_one_rank_ends_all_with_its_sentence(folder):
@@ -93,7 +93,7 @@ def test_figures_are_means_and_what_breaks_on_one_rank_stops_all(folder):
     for rank in (0, 1):
         found, error = json.loads((folder / f'rank_{rank}.json').read_text())['figures']
         assert found == {'l_pix': 1.5, 'bits': 5.0}
-        assert error.startswith('The loss l_pix was not finite in iteration 2;')
+        assert error.startswith('The loss l_pix was not finite in iteration 2.')
 
 
 # -- without processes -----------------------------------------------------------------------------------------------
@@ -117,3 +117,16 @@ def test_a_failure_elsewhere_is_raised_here(monkeypatch):
     monkeypatch.setattr('dynq_basicsr.training.distributed.gather', lambda own: [own, 'x.png is empty.'])
     with pytest.raises(DynqError, match='x.png is empty'):
         gather_shares(lambda: [1])
+
+
+@pytest.mark.parametrize('error, ranks, told', [
+    (RuntimeError('[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1'), 2, True),
+    (torch.distributed.DistBackendError('NCCL error: remote process exited'), 2, True),
+    (RuntimeError('The size of tensor a (3) must match the size of tensor b (4)'), 2, False),
+    (RuntimeError('Connection closed by peer'), 1, False),
+])  # fmt: skip
+def test_a_process_that_is_gone_is_told_in_a_sentence(error, ranks, told, monkeypatch):
+    monkeypatch.setattr('dynq_basicsr.training.distributed.get_dist_info', lambda: (0, ranks))
+    with pytest.raises(DynqError if told else RuntimeError) as found, together():
+        raise error
+    assert ('Another process of this run ended' in str(found.value)) == told

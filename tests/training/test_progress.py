@@ -1,8 +1,9 @@
-"""A bar in a terminal, nothing elsewhere."""
+"""A bar in a terminal or a notebook, lines elsewhere where they are asked for."""
 
 import io
 import sys
 
+from dynq_basicsr.training import progress
 from dynq_basicsr.training.progress import TrainingBar
 
 
@@ -45,3 +46,47 @@ def test_figures_are_fetched_now_and_then(monkeypatch):
     for iteration in range(2, 11):
         bar.update('weight', lambda iteration=iteration: asked.append(iteration) or {'l_pix': 1.0})
     assert asked == [3, 6, 9]
+
+
+def test_lines_where_no_bar_can_be_shown(monkeypatch):
+    stream, clock = io.StringIO(), iter(range(0, 1000, 10))
+    monkeypatch.setattr(sys, 'stderr', stream)
+    monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))
+    bar = TrainingBar(12, done=2, lines=True)
+    for _ in range(6):
+        bar.update('joint', dict)
+    bar.close()
+    lines = stream.getvalue().splitlines()
+    assert lines and all(line.startswith('joint: ') and line.endswith(' s left') for line in lines)
+    assert lines[0].startswith('joint: 4 of 12 iterations, about ')
+
+
+def test_a_notebook_gets_a_widget(monkeypatch):
+    made = []
+
+    class Widget:
+        def __init__(self, **options):
+            made.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            made.append('closed')
+
+        def set_description(self, stage, refresh):
+            made.append(stage)
+
+        def update(self):
+            pass
+
+    monkeypatch.setattr(progress, 'in_notebook', lambda: True)
+    monkeypatch.setitem(sys.modules, 'tqdm.notebook', type(sys)('tqdm.notebook'))
+    sys.modules['tqdm.notebook'].tqdm = Widget
+    bar = TrainingBar(1, every=2)
+    bar.update('joint', dict)
+    assert made == [{'total': 1, 'initial': 0, 'unit': 'it'}, 'joint', 'closed']
+
+
+def test_this_process_is_no_notebook():
+    assert not progress.in_notebook()

@@ -41,6 +41,15 @@ def test_figures_keep_their_digits(tmp_path):
     assert means['Set5']['psnr'] == float(rows[0]['psnr']) == 1 / 3
 
 
+def test_an_infinite_mean_is_text_in_json_and_csv(tmp_path):
+    records = TestRecords(tmp_path)
+    records.add('same', {'psnr': float('inf'), 'fab': 4.0}, [{'image': 'a', 'psnr': float('inf'), 'seconds': 0.1}])
+    assert 'Infinity' not in (tmp_path / 'metrics.json').read_text()
+    means, rows = read(tmp_path)
+    assert means == {'same': {'psnr': 'inf', 'fab': 4.0}} and rows[0]['psnr'] == 'inf'
+    assert float(means['same']['psnr']) == float('inf')
+
+
 def test_a_curve_grows_validation_by_validation(tmp_path):
     file = tmp_path / 'curve.csv'
     add_to_curve(file, 100, 12.34567, 'Set5', {'psnr': 30.5, 'fab': 4.0})

@@ -50,14 +50,22 @@ def test_the_network_runs_once_an_image_where_answers_are_remembered(network, re
     assert len(calls) == runs
 
 
-def test_remembering_gives_the_same_network(train_options, train, batches):
+@pytest.fixture
+def data(photographs):
+    return {
+        'name': 'lr', 'type': 'LRCalibrationDataset', 'dataroot_lq': str(photographs / 'LR'), 'batch_size_per_gpu': 2,
+        'num_worker_per_gpu': 0,
+    }  # fmt: skip
+
+
+def test_remembering_gives_the_same_network(train_options, train, batches, data):
     crops = batches(2)
     for index, batch in enumerate(crops):
         batch['lq_path'] = [f'{index}.0', f'{index}.1']
     results = []
     for remember in (False, True):
         options = train_options(
-            train={'stages': ['joint'], 'cache_teacher': remember}, datasets={'train': {'fixed_crops': True}}
+            train={'stages': ['joint'], 'cache_teacher': remember}, datasets={'train': {**data, 'fixed_crops': True}}
         )
         model = train(options, crops * 4)
         results.append({name: value.clone() for name, value in model.network.state_dict().items()})
@@ -65,7 +73,7 @@ def test_remembering_gives_the_same_network(train_options, train, batches):
         torch.testing.assert_close(results[1][name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_remembering_wants_crops_that_stay(train_options):
-    options = train_options(train={'cache_teacher': True}, datasets={'train': {'patch_size': 96}})
+def test_remembering_wants_crops_that_stay(train_options, data):
+    options = train_options(train={'cache_teacher': True}, datasets={'train': data})
     with pytest.raises(DynqError, match=r'train\.cache_teacher: .* set datasets\.train\.fixed_crops: true'):
         AdaBMModel.check_options(options)

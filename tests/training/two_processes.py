@@ -14,7 +14,7 @@ from dynq_basicsr import cli
 
 OPTIONS, DAMAGED, RESULTS = sys.argv[1:]
 sys.argv = ['test.py', '-opt', OPTIONS, '--launcher', 'pytorch']
-assert cli.main('basicsr.test', 'test_pipeline') == 0
+assert cli.main(['test', *sys.argv[1:]]) == 0
 
 from basicsr.data import build_dataloader, build_dataset  # noqa: E402
 from basicsr.models import build_model  # noqa: E402
@@ -31,7 +31,7 @@ opt = parse_options('.', is_train=False)[0]
 
 
 def sentence_of_a_damaged_image() -> str:
-    data = {'name': 'damaged', 'type': 'PairedImageDataset', 'phase': 'test', 'scale': 2,
+    data = {'name': 'damaged', 'type': 'CheckedPairedImageDataset', 'phase': 'test', 'scale': 2,
             'dataroot_gt': f'{DAMAGED}/HR', 'dataroot_lq': f'{DAMAGED}/LR', 'io_backend': {'type': 'disk'}}  # fmt: skip
     loader = build_dataloader(build_dataset(data), data, num_gpu=0, dist=True, sampler=None, seed=0)
     try:
@@ -51,7 +51,7 @@ def values_after_a_broadcast() -> list[float]:
 
 
 def figures_and_what_one_rank_alone_broke() -> list:
-    figures = TrainingFigures('Mend it.')
+    figures = TrainingFigures()
     figures.note(1, {'l_pix': torch.tensor(1.0 + rank)}, {'bits': torch.tensor(4.0 + 2 * rank)})
     found = figures.read()
     figures.note(2, {'l_pix': torch.tensor(float('nan') if rank else 1.0)}, {'bits': torch.tensor(4.0)})

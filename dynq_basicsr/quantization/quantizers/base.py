@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.numerics.fake_quantize import fake_quantize
 from dynq_basicsr.registry import Registry
 
@@ -29,12 +30,20 @@ class ActivationQuantizer(nn.Module):
 
     Attributes:
         grids: Values of the option ``grid`` that it knows.
+
+    Raises:
+        DynqError: If it does not know the grid.
     """
 
     grids: ClassVar[tuple[str, ...]] = ('integer',)
 
     def __init__(self, candidates: Sequence[int], grid: str = 'integer', gradient: str = 'identity') -> None:
         super().__init__()
+        if grid not in self.grids:
+            raise DynqError(
+                f'network_g.quantization.activation.grid: {type(self).__name__} has the grid {self.grids[0]} only; '
+                'leave grid out.'
+            )
         self.grid_kind, self.gradient = grid, gradient
         self.register_buffer('candidates', torch.tensor(candidates, dtype=torch.float32), persistent=False)
 
@@ -65,6 +74,11 @@ class ActivationQuantizer(nn.Module):
     def quantize(self, x: Tensor, grid: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Fake-quantize activations (N, ...) on a row of ``grid_table``; ``dtype`` of the result, None: x's."""
         return fake_quantize(x, grid, self.gradient, dtype)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether ``quantize`` is this class's, so that a layer may do it and its product in one step."""
+        return type(self).quantize is ActivationQuantizer.quantize
 
     @torch.no_grad()
     def freeze(self, bits: float) -> tuple[Tensor, int, int]:

@@ -6,7 +6,6 @@ import torch
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.numerics.fake_quantize import fake_quantize
 from dynq_basicsr.quantization.grids import integer_grid
-from dynq_basicsr.quantization.options import ActivationOptions
 from dynq_basicsr.quantization.quantizers.range_table import RangeTable
 
 LOWER, UPPER = torch.tensor([-0.5, -0.7, -1.0]), torch.tensor([1.0, 1.5, 3.0])
@@ -54,5 +53,5 @@ def test_a_fresh_table_has_a_bound_a_candidate():
 
 
 def test_it_has_the_integer_grid_only():
-    with pytest.raises(DynqError, match='learned_range has the integer grid only'):
-        ActivationOptions(8, grid='literal', quantizer='learned_range')
+    with pytest.raises(DynqError, match=r'activation\.grid: RangeTable has the grid integer only'):
+        RangeTable((4, 5, 8), grid='literal')

@@ -1,0 +1,126 @@
+"""The three lines of Python: quantize, load, and what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import device as Device
+    from torch import nn
+
+    from dynq_basicsr.deploy.model import FrozenModel
+    from dynq_basicsr.workflow.quantized import Quantized
+
+
+def quantize(
+    model: str | PathLike | nn.Module,
+    images: object,
+    *,
+    bits: int = 4,
+    weight_bits: int | None = None,
+    method: str = 'adabm',
+    recipe: str | None = None,
+    scope: str = 'body',
+    calibration: int = 100,
+    device: str | Device = 'auto',
+    arch: Mapping[str, object] | None = None,
+    scale: int | None = None,
+    value_range: float | None = None,
+    output: int | str | None = None,
+    plugins: Sequence[str | PathLike] = (),
+    seed: int = 1,
+    work: str | PathLike | None = None,
+) -> Quantized:
+    """Quantize a trained super-resolution network, without ground truth.
+
+    Args:
+        model: A checkpoint (BasicSR's, ours, a community file) or a network that maps (N, C, H, W) to
+            (N, C', sH, sW); a network is copied, not changed.
+        images: What it shall be good at, at low resolution: a folder or files, arrays (H, W, 3) uint8, tensors
+            (C, H, W) in [0, 1], or a loader. A fifth of them, five at most, is left out to show how well the result
+            agrees.
+        bits: Base bits of activations, 2..8; content moves them by one up or down.
+        weight_bits: Of weights, 2..8; None: ``bits``.
+        method: ``adabm`` (Hong and Lee, CVPR 2024), or a baseline: ``minmax``, ``percentile``, ``ptq4sr``.
+        recipe: Of the method: ``fast``, ``plus`` or ``paper``; None: its first.
+        scope: ``body``: head, upsampler and tail stay float; ``full``: they get 8 bits.
+        calibration: How many images to calibrate with at most.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        arch: Architecture and options, ``{'type': 'EDSR', 'num_in_ch': 3, ...}``, of a checkpoint that is not
+            recognised.
+        scale: The enlargement, where nothing in the checkpoint tells it.
+        value_range: What the network takes for white, 1 or 255; None: found by trying.
+        output: Which entry of a tuple or dict that the network returns is the image; None: found by trying.
+        plugins: Files or modules that register architectures of yours.
+        seed: Of the choice of images and crops.
+        work: A file that keeps what is done so far, so that a call that was interrupted goes on when it is made again.
+
+    Returns:
+        The network, ready to run: ``q(lr)``, ``q.save(path)``, ``q.export(folder)``, ``q.report``.
+
+    Raises:
+        DynqError: One sentence about what does not fit.
+    """
+    from dynq_basicsr.doctor.require import require_basicsr
+
+    require_basicsr()
+    load_plugins(plugins)
+    from dynq_basicsr.workflow.make import make
+
+    return make(
+        model, images, bits, weight_bits, method, recipe, scope, calibration, device, arch, scale, value_range, output,
+        seed, work,
+    )  # fmt: skip
+
+
+def load(
+    path: str | PathLike,
+    *,
+    model: nn.Module | None = None,
+    device: str | Device = 'auto',
+    plugins: Sequence[str | PathLike] = (),
+    runtime: str = 'onnxruntime',
+    threads: int | None = None,
+    patch: int | None = None,
+) -> Quantized | FrozenModel:
+    """Load a quantized network.
+
+    Args:
+        path: A model folder, which runs without PyTorch, or a checkpoint of ``q.save`` or of a training.
+        model: The float network that the checkpoint was made from, where that was given as a module.
+        device: Of a checkpoint.
+        plugins: As for ``quantize``.
+        runtime: Of a model folder: ``onnxruntime`` or ``openvino``.
+        threads: Of a model folder; None: all cores.
+        patch: Side of the patches that bits are chosen for, LR pixels; 0: whole images; None: as the folder says, 96 of
+            a checkpoint.
+
+    Returns:
+        Something with ``upscale(image)``.
+
+    Raises:
+        DynqError: If it is neither, damaged, or does not fit ``model``.
+    """
+    if Path(path).is_dir():
+        from dynq_basicsr.deploy.model import FrozenModel
+
+        return FrozenModel(path, runtime, threads, patch)
+    from dynq_basicsr.doctor.require import require_basicsr
+
+    require_basicsr()
+    load_plugins(plugins)
+    from dynq_basicsr.workflow.restore import restore
+
+    return restore(path, model, device, patch)
+
+
+def load_plugins(plugins: Sequence[str | PathLike]) -> None:
+    """Register our classes, and those of the files or modules named."""
+    from importlib import import_module
+
+    import_module('dynq_basicsr.plugin').register()
+    if plugins:
+        import_module('dynq_basicsr.plugins').load_plugins([str(one) for one in plugins])

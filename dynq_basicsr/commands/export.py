@@ -1,0 +1,60 @@
+"""``dynq export CHECKPOINT -o FOLDER``: a quantized checkpoint becomes a folder of graphs that compute in integers.
+
+The folder has a graph for each bit assignment that the policy can choose, the policy itself, and a manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dynq_basicsr.doctor.require import require, require_basicsr
+from dynq_basicsr.errors import DynqError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('checkpoint', nargs='?', type=Path, help='a quantized checkpoint, which describes its network')
+    parser.add_argument('--checkpoint', dest='instead', type=Path, metavar='FILE', help='the same, as an option')
+    parser.add_argument(
+        '-o', '--output', '--out', type=Path, required=True, metavar='FOLDER', help='the model folder to write'
+    )
+    patches = 'side of the patches that bits are chosen for, LR pixels (default: %(default)s); 0: whole images'
+    parser.add_argument('--patch', type=int, default=96, help=patches)
+    parser.add_argument('--step', type=int, help='distance between patches (default: they touch)')
+    what = 'an option file for tests: its patches count, its network where no checkpoint is named'
+    parser.add_argument('-opt', metavar='FILE', help=what)
+    what = 'measure the data sets of the option file, too, for the manifest'
+    parser.add_argument('--expected', action='store_true', help=what)
+    what = 'Python file or module that registers architectures of your own; may be repeated'
+    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Export.
+
+    Args:
+        given: The command line.
+
+    Raises:
+        DynqError: If something is missing, or the network cannot be frozen exactly.
+    """
+    checkpoint = given.checkpoint or given.instead
+    if checkpoint is None and not given.opt:
+        raise DynqError('dynq export: name the quantized checkpoint.')
+    if given.expected and not given.opt:
+        raise DynqError('--expected: measures the data sets of an option file; name it with -opt.')
+    require_basicsr()
+    require('onnx', 'onnxruntime')
+    from dynq_basicsr import api
+    from dynq_basicsr.patch_grid import TilingOptions
+    from dynq_basicsr.workflow.tested import export_tested, summary
+
+    if given.opt:
+        api.load_plugins(given.plugin)
+        exported = export_tested(given.opt, checkpoint, given.output, given.expected)
+    else:
+        quantized = api.load(checkpoint, device='cpu', plugins=given.plugin)
+        quantized.tiling = TilingOptions(given.patch or None, given.step)
+        exported = quantized.export(given.output)
+    print(summary(given.output, exported))

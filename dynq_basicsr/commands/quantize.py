@@ -1,0 +1,174 @@
+"""``dynq quantize MODEL IMAGES... -o FOLDER``: from a checkpoint and a folder of pictures to a network that runs.
+
+No option file, no ground truth. FOLDER becomes a model folder for ``dynq upscale``; beside its graphs lie the
+checkpoint, the option file that does the same through BasicSR, and a bit map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from dynq_basicsr.doctor.require import require, require_basicsr
+from dynq_basicsr.errors import DynqError
+
+if TYPE_CHECKING:
+    from dynq_basicsr.workflow.quantized import Quantized
+
+CHECKPOINT, OPTION_FILE, BIT_MAP = 'quantized.pth', 'options.yml', 'bits.png'
+MARKS = ('manifest.json', CHECKPOINT)
+INTERRUPTED = 'the same command goes on from there.'
+PANEL, LEAST_PATCH = 384, 24  # of the bit map, LR pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument('model', type=Path, help='the float checkpoint: BasicSR, a community file, ours')
+    parser.add_argument('images', type=Path, nargs='+', help='low-resolution pictures, or folders of them')
+    parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='the model folder to write')
+    how = parser.add_argument_group('how')
+    how.add_argument('--bits', type=int, default=4, help='base bits of activations, 2 to 8 (default: %(default)s)')
+    how.add_argument('--weight-bits', type=int, help='of weights, 2 to 8 (default: as --bits)')
+    how.add_argument('--method', default='adabm', help='adabm, minmax, percentile or ptq4sr (default: %(default)s)')
+    how.add_argument('--recipe', help="fast, plus or paper (default: the method's first)")
+    how.add_argument('--scope', default='body', choices=('body', 'full'), help='full: head and tail at 8 bits, too')
+    how.add_argument('--calibration', type=int, default=100, metavar='N', help='pictures, at most (default: 100)')
+    how.add_argument('--device', default='auto', help='auto, cpu, cuda, ...')
+    how.add_argument('--seed', type=int, default=1, help='of the choice of pictures and crops (default: %(default)s)')
+    network = parser.add_argument_group('the network, where the checkpoint is not recognised')
+    what = 'architecture and its options, as --arch EDSR num_in_ch=3 num_out_ch=3 num_feat=64'
+    network.add_argument('--arch', nargs='+', metavar=('NAME', 'key=value'), help=what)
+    network.add_argument('--scale', type=int, help='the enlargement')
+    network.add_argument('--value-range', type=float, help='what the network takes for white: 1 or 255')
+    what = 'Python file or module that registers architectures of your own; may be repeated'
+    network.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    parser.add_argument('--no-export', action='store_true', help='write the checkpoint, but no graphs')
+
+
+def run(given: argparse.Namespace) -> None:
+    """Quantize.
+
+    Args:
+        given: The command line.
+
+    Raises:
+        DynqError: If something is missing or does not fit.
+    """
+    require_basicsr()
+    require('matplotlib', *(() if given.no_export else ('onnx', 'onnxruntime')))
+    if given.calibration < 1:
+        raise DynqError(f'--calibration: must be at least 1, not {given.calibration}.')
+    from dynq_basicsr import api
+    from dynq_basicsr.deploy.model_folder import check_target
+    from dynq_basicsr.numerics.allocator import keep_freed_memory
+
+    check_target(given.output, MARKS)
+    keep_freed_memory()
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    quantized = api.quantize(
+        given.model, given.images, bits=given.bits, weight_bits=given.weight_bits, method=given.method,
+        recipe=given.recipe, scope=given.scope, calibration=given.calibration, device=given.device,
+        arch=read_arch(given.arch), scale=given.scale, value_range=given.value_range, plugins=given.plugin,
+        seed=given.seed, work=given.output.with_name(f'.{given.output.name}.work'),
+    )  # fmt: skip
+    print(f'{given.model}: {quantized.report["found"]}')
+    size = write(quantized, given)
+    print(table(quantized, given, size))
+    print(f'{given.output}: {", ".join(sorted(path.name for path in given.output.iterdir()))}')
+    if not given.no_export:
+        print(f'Next: dynq upscale --model {given.output} PICTURES --output RESULTS')
+
+
+def read_arch(words: list[str] | None) -> dict[str, object] | None:
+    """``NAME key=value ...`` as the options of an architecture.
+
+    Raises:
+        DynqError: If a word behind the name is no assignment.
+    """
+    if not words:
+        return None
+    from dynq_basicsr.compat.safe_yaml import parse_value
+
+    options: dict[str, object] = {'type': words[0]}
+    for word in words[1:]:
+        key, equals, value = word.partition('=')
+        if not equals or not key:
+            raise DynqError(f'--arch: write options as key=value, not {word!r}.')
+        options[key] = parse_value(value)
+    return options
+
+
+def write(quantized: Quantized, given: argparse.Namespace) -> int:
+    """Write the folder, whole; the bytes of what runs: the graphs, or the checkpoint where there are none."""
+    from dynq_basicsr.backbones.torch_files import to_bytes
+    from dynq_basicsr.deploy.model_folder import writing_folder
+
+    also = {
+        CHECKPOINT: to_bytes(quantized.checkpoint()),
+        OPTION_FILE: _option_file(quantized, given).encode(),
+        BIT_MAP: _bit_map(quantized),
+    }
+    if given.no_export:
+        with writing_folder(given.output, MARKS) as writer:
+            for name, content in also.items():
+                writer.add(name, content)
+        return len(also[CHECKPOINT])
+    quantized.export(given.output, also, MARKS)
+    return sum(path.stat().st_size for path in given.output.glob('*.onnx'))
+
+
+def _option_file(quantized: Quantized, given: argparse.Namespace) -> str:
+    from dynq_basicsr.workflow.option_file import option_file
+
+    report, images = quantized.report, given.images
+    folder = images[0] if len(images) == 1 and images[0].is_dir() else images[0].parent
+    return option_file(
+        given.output.name, report['backbone'], report['weights'].resolve(), report['sections'], folder.resolve(),
+        report['images'], report['patch'], quantized.network.scale, given.seed,
+    )  # fmt: skip
+
+
+def _bit_map(quantized: Quantized) -> bytes:
+    """The bits of a picture that was left out of calibration, in patches that are small enough for it to show some."""
+    sample = quantized.report['sample'][..., :PANEL, :PANEL]
+    array = sample.numpy() if sample.dtype.itemsize == 1 else sample.mul(255).round().byte().numpy()
+    patch = min(quantized.tiling.patch_size, max(LEAST_PATCH, min(sample.shape[-2:]) // 4))
+    with TemporaryDirectory() as folder:
+        quantized.bit_map(array.transpose(1, 2, 0), Path(folder) / BIT_MAP, patch)
+        return (Path(folder) / BIT_MAP).read_bytes()
+
+
+def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:
+    """What a reader wants to know, in two rows."""
+    report = quantized.report
+    psnr = 'equal' if math.isinf(report['psnr']) else f'{report["psnr"]:.2f} dB'
+    rows = [
+        ('network', 'size on disk', 'mean bits', 'agreement', 'seconds'),
+        ('float', _bytes(given.model.stat().st_size), '32', '', ''),
+        (
+            f'{given.method} W{given.weight_bits or given.bits}A{given.bits}',
+            _bytes(size),
+            f'{report["bits"]:.2f}',
+            psnr,
+            f'{report["seconds"]:.0f}',
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if report['held_out']:
+        where = f'{report["held_out"]} pictures that were left out of calibration'
+    else:
+        where = 'the only picture there is'
+    lines.append(
+        f'{report["images"]} pictures calibrated; agreement: PSNR between the results of both networks on {where}.'
+    )
+    return '\n'.join(lines)
+
+
+def _bytes(count: int) -> str:
+    return f'{count / 1e6:.2f} MB'
+
+

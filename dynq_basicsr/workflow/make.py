@@ -1,0 +1,191 @@
+"""From a float network and pictures to a quantized one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.config.adabm import AdaBMOptions
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.numerics.allocator import keep_freed_memory
+from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.training.figures import Diverged, TrainingFigures
+from dynq_basicsr.training.post_training import PostTraining
+from dynq_basicsr.training.progress import TrainingBar
+from dynq_basicsr.training.saving import save_atomically
+from dynq_basicsr.workflow.pictures import CropStream, Pictures, gather
+from dynq_basicsr.workflow.quantized import Quantized
+from dynq_basicsr.workflow.recipes import sections
+from dynq_basicsr.workflow.source import find_network
+
+SAVE_EVERY = 30.0  # seconds of work that a crash may cost
+CENTRE = 256  # of held-out pictures, a square of this side shows how well the result agrees
+
+
+def make(
+    model: str | Path | nn.Module,
+    images: object,
+    bits: int = 4,
+    weight_bits: int | None = None,
+    method: str = 'adabm',
+    recipe: str | None = None,
+    scope: str = 'body',
+    calibration: int = 100,
+    device: str | torch.device = 'auto',
+    arch: Mapping[str, object] | None = None,
+    scale: int | None = None,
+    value_range: float | None = None,
+    output: int | str | None = None,
+    seed: int = 1,
+    work: str | Path | None = None,
+) -> Quantized:
+    """Quantize a trained network; see ``dynq_basicsr.quantize``.
+
+    Args:
+        work: A file that keeps what is done so far, so that an interrupted call can be made again and goes on; removed
+            in the end.
+    """
+    began = time.perf_counter()
+    device = choose_device(device)
+    if device.type == 'cpu':
+        keep_freed_memory()
+    source = find_network(model, arch, scale)
+    weight_bits = bits if weight_bits is None else weight_bits
+    torch.manual_seed(seed)
+    network = sections(method, recipe, bits, weight_bits, scope, 1, 1)
+    net = QuantizedSR(source.backbone, network['quantization'], network['policy'], value_range, output)
+    if source.weights is not None:
+        load_weights(net, source.weights, None, 'the path of the model')
+    if value_range is None and not net.image_format.certain and (shown := net.shown_value_range()) is not None:
+        net.set_value_range(shown)
+    pictures = gather(images, calibration, net.input_channels, seed)
+    chosen = sections(method, recipe, bits, weight_bits, scope, len(pictures.calibration), pictures.patch)
+    options = AdaBMOptions.from_dict(chosen['train'])
+    net.to(device, memory_format=torch.channels_last)
+    training = PostTraining(net, options, TrainingFigures())
+    _run(training, pictures, seed, Path(work) if work is not None else None)
+    done = time.perf_counter() - began
+    result = Quantized(net, TilingOptions(patch_size=pictures.patch))
+    seen = pictures.held_out or pictures.calibration[:1]
+    psnr, fab = result.agreement([_centre(one) for one in seen])
+    result.report = {
+        'found': f'{source.found} It takes {net.image_format.summary()}.',
+        'sections': chosen,
+        'backbone': source.backbone,
+        'weights': source.weights,
+        'images': len(pictures.calibration),
+        'patch': pictures.patch,
+        'held_out': len(pictures.held_out),
+        'sample': seen[0],
+        'psnr': psnr,
+        'bits': fab,
+        'seconds': done,
+        'stages': dict(training.seconds),
+    }
+    return result
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """The device that a name means.
+
+    Args:
+        device: As torch's; ``auto``: a GPU where there is one.
+
+    Raises:
+        DynqError: If there is no such device.
+    """
+    if device == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(device)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DynqError(f'device: {device} is not usable here; take cpu, or auto.') from error
+    return device
+
+
+def _centre(image: torch.Tensor) -> torch.Tensor:
+    top, left = (max(side - CENTRE, 0) // 2 for side in image.shape[-2:])
+    return image[:, top : top + CENTRE, left : left + CENTRE]
+
+
+def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | None) -> None:
+    """All iterations, from the one after the last that ``work`` holds."""
+    net, recipe = training.net, training.recipe
+    device = next(net.parameters()).device
+    crops = CropStream(pictures.calibration, pictures.patch, recipe.calibration_iter, seed)
+    identity = _identity(net, recipe, pictures, seed)
+    done = _restore(training, work, identity)
+    bar = TrainingBar(recipe.total_iter, done, every=10, lines=True)
+    saved = time.perf_counter()
+    try:
+        for iteration in range(done + 1, recipe.total_iter + 1):
+            training.set_rates(iteration)
+            training.step(iteration, crops.batch(iteration).to(device))
+            done = iteration
+            bar.update(recipe.stage(iteration), training.figures.read)
+            if work is not None and net.calibrated and time.perf_counter() - saved > SAVE_EVERY:
+                _save(training, work, identity, done)
+                saved = time.perf_counter()
+        training.figures.read()
+    except KeyboardInterrupt:
+        net.holder.clear()
+        if work is not None and net.calibrated:
+            _save(training, work, identity, done)
+        raise
+    except Diverged as error:
+        raise DynqError(f'{error} Take another recipe, or more bits.') from None
+    finally:
+        bar.close()
+    if work is not None:
+        work.unlink(missing_ok=True)
+
+
+def _identity(net: QuantizedSR, recipe: AdaBMOptions, pictures: Pictures, seed: int) -> str:
+    """What makes another run another: weights, options, images, seed."""
+    digest = hashlib.sha256(json.dumps([str(net.description), str(recipe), pictures.patch, seed]).encode())
+    for tensor in (*net.backbone.state_dict().values(), *pictures.calibration):
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(training: PostTraining, work: Path, identity: str, done: int) -> None:
+    net = training.net
+    state = {
+        'identity': identity,
+        'iteration': done,
+        'params': {name: value.cpu() for name, value in net.state_dict().items()},
+        'optimizers': [one.state_dict() for one in training.stages.values()],
+        'seconds': dict(training.seconds),
+        'mean_bits': training.budget.mean.item(),
+        'loss_limits': training.figures.limits(),
+    }
+    save_atomically(state, work)
+
+
+def _restore(training: PostTraining, work: Path | None, identity: str) -> int:
+    """Take up what an interrupted call left; the iterations that it did."""
+    if work is None or not work.is_file():
+        return 0
+    try:
+        state = torch.load(work, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+        return 0
+    if not isinstance(state, dict) or state.get('identity') != identity:
+        return 0
+    training.net.load_state_dict(state['params'])
+    for optimizer, saved in zip(training.stages.values(), state['optimizers'], strict=True):
+        optimizer.load_state_dict(saved)
+    training.seconds.update(state['seconds'])
+    training.budget.mean.fill_(state['mean_bits'])
+    training.figures.resume(state['loss_limits'])
+    return state['iteration']

@@ -1,0 +1,194 @@
+"""The images that a network is calibrated with: files, arrays, tensors or whatever a loader gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynq_basicsr.archs.idn_arch import luma_of
+from dynq_basicsr.deploy.image_files import READABLE
+from dynq_basicsr.deploy.pictures import read_picture
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.workflow.recipes import BATCH, PATCH
+
+WINDOW = 1024  # of a larger picture, a square of this side is kept: a hundred photographs fit into memory then
+LEAST = 16  # a side below it holds no patch worth calibrating with
+HELD_OUT = 5  # pictures at most that show how well the result agrees
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images in [0, 1], (C, H, W) each: float32, or uint8 that counts 255 for 1.
+
+    Attributes:
+        calibration: Those to calibrate with.
+        held_out: Others of the same kind; empty where there was only one image.
+        patch: Side of the patches that all of ``calibration`` hold, pixels.
+    """
+
+    calibration: list[Tensor]
+    held_out: list[Tensor]
+    patch: int
+
+
+def gather(images: object, most: int, channels: int, seed: int) -> Pictures:
+    """Choose and read images.
+
+    Args:
+        images: A folder, a file, or several of these; an array (H, W, 3) or (H, W), uint8 or float in [0, 1]; a tensor
+            (C, H, W) or (N, C, H, W) in [0, 1]; a sequence of arrays or tensors; a loader, whose batches may be
+            mappings with ``lq``, or tuples that begin with the images.
+        most: How many to calibrate with at most.
+        channels: What the network takes: 1 (luma) or 3.
+        seed: Of the choice.
+
+    Raises:
+        DynqError: If there is none, or one cannot be read.
+    """
+    random = np.random.default_rng(seed)
+    found = _files(images) if _are_paths(images) else [_as_tensor(one) for one in _each(images)]
+    if not found:
+        raise DynqError('images: there are none; name a folder of pictures.')
+    found = [found[index] for index in random.permutation(len(found))]
+    spare = min(HELD_OUT, len(found) // 5) or (len(found) > 1)
+    count = min(most, len(found) - spare)
+    chosen = (_window(_read(one), random) for one in found[: count + spare])
+    read = [_with_channels(one, channels) for one in chosen]
+    large = [one for one in read if min(one.shape[-2:]) >= LEAST]
+    if not large:
+        raise DynqError(f'images: all of them are smaller than {LEAST} pixels; name larger ones.')
+    held_out = large[count:] if len(large) > count else []
+    calibration = large[:count]
+    patch = min(PATCH, *(min(one.shape[-2:]) for one in calibration)) if calibration else PATCH
+    return Pictures(calibration, held_out, patch)
+
+
+def _are_paths(images: object) -> bool:
+    if isinstance(images, str | Path):
+        return True
+    return isinstance(images, list | tuple) and bool(images) and all(isinstance(one, str | Path) for one in images)
+
+
+def _files(images: object) -> list[Path]:
+    """Files as named, and of folders the pictures in them, in the order of their names."""
+    found: list[Path] = []
+    for given in [images] if isinstance(images, str | Path) else images:
+        path = Path(given)
+        if path.is_dir():
+            inside = [one for one in path.iterdir() if one.suffix.lower() in READABLE and not one.name.startswith('.')]
+            if not inside:
+                raise DynqError(f'{path}: the folder holds no images ({", ".join(READABLE)}).')
+            found += sorted(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DynqError(f'{path}: no such file or folder.')
+    return list(dict.fromkeys(found))
+
+
+def _each(images: object) -> Iterator[object]:
+    """One image after the other, whatever holds them."""
+    if isinstance(images, Tensor | np.ndarray):
+        yield from images if images.ndim == 4 else [images]
+        return
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
+        raise DynqError(f'images: expected a folder, arrays, tensors or a loader, not {type(images).__name__}.')
+    for one in images:
+        if isinstance(one, Mapping):
+            if 'lq' not in one:
+                raise DynqError('images: the batches of the loader are mappings without a key lq.')
+            yield from _each(one['lq'])
+        elif isinstance(one, list | tuple):
+            yield from _each(one[0])
+        else:
+            yield from _each(one)
+
+
+def _as_tensor(image: object) -> Tensor:
+    """(C, H, W), as ``Pictures`` has it."""
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = image[..., None]
+        if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype not in (np.uint8, np.float32, np.float64):
+            raise DynqError(
+                f'images: an array must be (H, W) or (H, W, 3), uint8 or float in [0, 1], not '
+                f'{image.dtype} {image.shape}.'
+            )
+        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if image.ndim != 3 or len(image) not in (1, 3):
+        raise DynqError(f'images: a tensor must be (C, H, W) with 1 or 3 channels, not {tuple(image.shape)}.')
+    if image.dtype != torch.uint8:
+        image = image.detach().float().cpu()
+        if not image.isfinite().all() or image.min() < -0.01 or image.max() > 1.01:
+            raise DynqError('images: float images must lie in [0, 1]; divide them by 255.')
+    return image
+
+
+def _read(image: Path | Tensor) -> Tensor:
+    if isinstance(image, Tensor):
+        return image
+    colour = read_picture(image).colour
+    if colour.dtype != np.uint8:
+        colour = np.rint(colour / (np.iinfo(colour.dtype).max / 255)).astype(np.uint8)
+    return _as_tensor(colour)
+
+
+def _window(image: Tensor, random: np.random.Generator) -> Tensor:
+    top, left = (int(random.integers(max(side - WINDOW, 0) + 1)) for side in image.shape[-2:])
+    return image[:, top : top + WINDOW, left : left + WINDOW].clone()
+
+
+def _with_channels(image: Tensor, channels: int) -> Tensor:
+    if len(image) == channels:
+        return image
+    if channels == 3:
+        return image.expand(3, -1, -1)
+    return luma_of(as_float(image)[None])[0]
+
+
+def as_float(image: Tensor) -> Tensor:
+    """An image of ``Pictures`` as float32 in [0, 1]."""
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+class CropStream:
+    """Batches of random crops, flipped and turned; each a function of the seed and the iteration alone.
+
+    So a run that is interrupted goes on with the batches that it would have seen.
+
+    Args:
+        images: (C, H, W) each.
+        patch: Side of the crops, pixels.
+        calibration: Iterations in which every image comes once, in order; then epochs in random order follow.
+        seed: Of everything.
+    """
+
+    def __init__(self, images: list[Tensor], patch: int, calibration: int, seed: int) -> None:
+        self.images, self.patch, self.calibration, self.seed = images, patch, calibration, seed
+
+    def batch(self, iteration: int) -> Tensor:
+        """(N, C, P, P), float32 in [0, 1], of an iteration counted from 1."""
+        random = np.random.default_rng([self.seed, iteration])
+        return torch.stack([self._crop(self.images[index], random) for index in self._indices(iteration)])
+
+    def _indices(self, iteration: int) -> list[int]:
+        count = len(self.images)
+        if iteration <= self.calibration:
+            return list(range(count))[(iteration - 1) * BATCH : iteration * BATCH]
+        drawn = range((iteration - self.calibration - 1) * BATCH, (iteration - self.calibration) * BATCH)
+        return [int(self._order(position // count)[position % count]) for position in drawn]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.images))
+
+    def _crop(self, image: Tensor, random: np.random.Generator) -> Tensor:
+        top, left = (int(random.integers(side - self.patch + 1)) for side in image.shape[-2:])
+        crop = as_float(image[:, top : top + self.patch, left : left + self.patch])
+        for flipped, dims in zip(random.integers(2, size=2), ((2,), (1,)), strict=True):
+            crop = crop.flip(dims) if flipped else crop
+        return crop.transpose(1, 2) if random.integers(2) else crop

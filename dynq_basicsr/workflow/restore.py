@@ -1,0 +1,32 @@
+"""From a quantized checkpoint, which describes itself, back to the network."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.models.self_description import described_network
+from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.workflow.make import choose_device
+from dynq_basicsr.workflow.quantized import Quantized
+
+
+def restore(
+    path: str | Path,
+    model: nn.Module | None = None,
+    device: str | torch.device = 'auto',
+    patch: int | None = None,
+) -> Quantized:
+    """Load a quantized checkpoint; see ``dynq_basicsr.load``."""
+    network = described_network(path)
+    if model is not None:
+        network['backbone'] = copy.deepcopy(model)
+    net = QuantizedSR(**network)
+    load_weights(net, path)
+    tiling = TilingOptions() if patch is None else TilingOptions(patch or None)
+    return Quantized(net.to(choose_device(device), memory_format=torch.channels_last), tiling)

@@ -1,0 +1,94 @@
+"""The float network to quantize: a module, or a checkpoint whose architecture is told, recognised or asked for."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from dynq_basicsr.archs import spandrel_arch
+from dynq_basicsr.archs.arch_options import build_backbone, check_network
+from dynq_basicsr.archs.community import import_spandrel
+from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
+from dynq_basicsr.backbones.recognise import recognise
+from dynq_basicsr.errors import DynqError
+
+_WAY_OUT = 'name its architecture and options with --arch NAME key=value (in Python, arch={...})'
+
+
+@dataclass(frozen=True)
+class FloatNetwork:
+    """A float network.
+
+    Attributes:
+        backbone: What ``QuantizedSR`` takes: the options of an architecture, or the network itself.
+        weights: The checkpoint; None where the network has them already.
+        found: A sentence about how it was found.
+    """
+
+    backbone: Mapping[str, object] | nn.Module
+    weights: Path | None
+    found: str
+
+
+def find_network(
+    model: str | Path | nn.Module, arch: Mapping[str, object] | None = None, scale: int | None = None
+) -> FloatNetwork:
+    """Find what a checkpoint holds.
+
+    Args:
+        model: A network, which is copied, or a checkpoint: BasicSR's, ours, a community file.
+        arch: Architecture and options, ``{type: ..., ...}``, where it is not to be recognised.
+        scale: The enlargement, where nothing in the file tells it.
+
+    Raises:
+        DynqError: If the checkpoint is quantized already, or nothing fits it.
+    """
+    if isinstance(model, nn.Module):
+        return FloatNetwork(copy.deepcopy(model), None, f'{type(model).__name__}, as it was given.')
+    path = Path(model)
+    state, description = read_checkpoint(path, None, 'the path of the model')
+    if is_quantized(state):
+        raise DynqError(f'{path}: is quantized already; export it with `dynq export`, or name the float checkpoint.')
+    if arch is not None:
+        check_network('--arch', arch)
+        return FloatNetwork(dict(arch), path, f'{arch["type"]}, as --arch says.')
+    refusal = ''
+    if found := recognise(state, scale or scale_in_name(path)):
+        try:
+            load_weights(build_backbone(found.options), path, None)
+        except DynqError as error:
+            refusal = f' It looks like {found.options["type"]}, but: {error}'
+        else:
+            assumed = ', '.join(f'{key}={value}' for key, value in found.assumed.items())
+            return FloatNetwork(
+                found.options, path, f'{_short(found.options)}.' + (f' Assumed: {assumed}.' if assumed else '')
+            )
+    try:
+        import_spandrel()
+    except DynqError as error:
+        raise DynqError(
+            f'{path}: its architecture is none of those that are known without spandrel; '
+            f"`pip install 'dynq_basicsr[community]'` knows more, or {_WAY_OUT}.{refusal}"
+        ) from error
+    try:
+        descriptor = spandrel_arch.recognise(str(path))
+    except DynqError as error:
+        raise DynqError(f'{path}: its architecture was not recognised; {_WAY_OUT}.{refusal}') from error
+    name = f'{descriptor.architecture.name} x{descriptor.scale}, recognised by spandrel.'
+    return FloatNetwork({'type': 'Spandrel', 'path': str(path)}, path, name)
+
+
+def scale_in_name(path: Path) -> int | None:
+    """The scale that the name of a file tells, as in ``IDN_x4.pth`` or ``4x_photo.pth``; None: it tells none."""
+    found = re.findall(r'(?:^|[_\-. ])(?:[xX]([2348])|([2348])[xX])(?=$|[_\-. ])', path.stem)
+    scales = {int(one or other) for one, other in found}
+    return scales.pop() if len(scales) == 1 else None
+
+
+def _short(options: Mapping[str, object]) -> str:
+    return ', '.join(str(value) if key == 'type' else f'{key}={value}' for key, value in options.items())

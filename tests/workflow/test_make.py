@@ -1,0 +1,121 @@
+"""From a float network and pictures to a quantized one."""
+
+import pytest
+import torch
+from torch import nn
+
+from dynq_basicsr.archs.arch_options import build_backbone
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.workflow import make as module
+from dynq_basicsr.workflow.make import choose_device, make
+from dynq_basicsr.workflow.recipes import METHODS
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Recipes whose fine-tuning takes four iterations."""
+    for recipes in METHODS.values():
+        for recipe in recipes.values():
+            monkeypatch.setitem(recipe, 'tuning', min(recipe['tuning'], 4))
+
+
+def state(quantized):
+    return quantized.network.state_dict()
+
+
+def test_a_checkpoint_and_pictures(compact, photos, short):
+    made = make(compact, photos, device='cpu')
+    report = made.report
+    assert made.network.calibrated and not made.network.training
+    assert (report['images'], report['held_out'], report['patch']) == (6, 1, 56)
+    assert 2 <= report['bits'] <= 8 and 10 < report['psnr'] < 100
+    assert report['sections']['train']['total_iter'] == 3 + 4
+    assert set(report['stages']) == {'calibration', 'joint'}
+
+
+@pytest.mark.parametrize(('method', 'recipe'), [(m, r) for m, recipes in METHODS.items() for r in recipes])
+def test_every_method(method, recipe, compact, photos, short):
+    made = make(compact, photos[:3], method=method, recipe=recipe, bits=6, scope='full', device='cpu')
+    assert made.report['bits'] == 6 or method == 'adabm'
+    assert made.report['psnr'] > 15
+
+
+def test_eight_bits_agree_better_than_two(compact, photos, short):
+    fine, coarse = (make(compact, photos, bits=bits, method='minmax', device='cpu') for bits in (8, 2))
+    assert fine.report['psnr'] > coarse.report['psnr'] + 10
+
+
+def test_the_same_call_gives_the_same_network(compact, photos, short):
+    first, again = (make(compact, photos, device='cpu') for _ in range(2))
+    for name, value in state(first).items():
+        assert torch.equal(value, state(again)[name]), name
+    other = make(compact, photos, device='cpu', seed=2)
+    assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
+
+
+def test_a_module_stays_as_it_is(photos, short):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2),
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    made = make(net.train(), photos, device='cpu')
+    assert net.training and type(net[2]) is nn.Conv2d
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert made(torch.rand(1, 3, 20, 24)).shape == (1, 3, 40, 48)
+
+
+def test_a_network_of_luma(photos, short):
+    net = build_backbone({'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_conv': 3,
+                          'upscale': 2})  # fmt: skip
+    made = make(net, photos, device='cpu')
+    assert made.channels == 1 and made(torch.rand(1, 1, 20, 24)).shape == (1, 1, 40, 48)
+
+
+class Interrupted(KeyboardInterrupt):
+    pass
+
+
+@pytest.mark.parametrize('after', [4, 6])
+def test_an_interrupted_call_goes_on(after, compact, photos, short, tmp_path, monkeypatch):
+    whole, work = make(compact, photos, device='cpu'), tmp_path / 'work'
+    step = module.PostTraining.step
+
+    def interrupted(self, iteration, *rest):
+        if iteration > after:
+            raise Interrupted
+        return step(self, iteration, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.PostTraining, 'step', interrupted)
+        with pytest.raises(Interrupted):
+            make(compact, photos, device='cpu', work=work)
+    assert work.is_file()
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module.PostTraining, 'step', lambda self, i, *rest: seen.append(i) or step(self, i, *rest))
+        resumed = make(compact, photos, device='cpu', work=work)
+    assert seen == list(range(after + 1, 8))
+    assert not work.exists()
+    for name, value in state(whole).items():
+        assert torch.equal(value, state(resumed)[name]), name
+
+
+@pytest.mark.parametrize('damage', ['other', 'cut'])
+def test_what_belongs_to_another_call_is_not_taken_up(damage, compact, photos, short, tmp_path):
+    work = tmp_path / 'work'
+    if damage == 'other':
+        torch.save({'identity': 'of another', 'iteration': 5}, work)
+    else:
+        work.write_bytes(b'PK\x03\x04 cut off')
+    made = make(compact, photos, device='cpu', work=work)
+    assert made.report['stages']['calibration'] > 0
+    assert not work.exists()
+
+
+def test_devices():
+    assert choose_device('cpu').type == 'cpu'
+    assert choose_device('auto').type in ('cpu', 'cuda')
+    with pytest.raises(DynqError, match='is not usable here'):
+        choose_device('strange')

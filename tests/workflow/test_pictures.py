@@ -1,0 +1,141 @@
+"""Images to calibrate with, from files, arrays, tensors and loaders."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.workflow.pictures import WINDOW, CropStream, as_float, gather
+
+
+def photo(seed, height=40, width=56, channels=3):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f'{index}.png'), photo(index))
+    (tmp_path / 'notes.txt').write_text('no picture')
+    return tmp_path
+
+
+def test_a_folder_is_shared_out_between_calibration_and_a_look_at_the_result(folder):
+    found = gather(folder, most=100, channels=3, seed=1)
+    assert (len(found.calibration), len(found.held_out), found.patch) == (10, 2, 40)
+    everything = {one.numpy().tobytes() for one in (*found.calibration, *found.held_out)}
+    expected = {np.ascontiguousarray(photo(index)[..., ::-1].transpose(2, 0, 1)).tobytes() for index in range(12)}
+    assert everything == expected
+
+
+def test_no_more_than_asked_for(folder):
+    found = gather(folder, most=3, channels=3, seed=1)
+    assert (len(found.calibration), len(found.held_out)) == (3, 2)
+    other = gather(folder, most=3, channels=3, seed=2)
+    assert any(not torch.equal(one, two) for one, two in zip(found.calibration, other.calibration, strict=True))
+
+
+def test_one_picture_is_calibrated_with(folder):
+    found = gather([folder / '0.png'], most=100, channels=3, seed=1)
+    assert (len(found.calibration), len(found.held_out)) == (1, 0)
+
+
+def test_pictures_of_any_kind(tmp_path):
+    cv2.imwrite(str(tmp_path / 'grey.png'), photo(0, channels=1))
+    cv2.imwrite(str(tmp_path / 'deep.png'), photo(1).astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / 'alpha.png'), photo(2, channels=4))
+    cv2.imwrite(str(tmp_path / 'photo.jpg'), photo(3))
+    found = gather(tmp_path, most=100, channels=3, seed=1)
+    assert [tuple(one.shape) for one in (*found.calibration, *found.held_out)] == 4 * [(3, 40, 56)]
+    assert {one.dtype for one in found.calibration} == {torch.uint8}
+    deep = gather(tmp_path / 'deep.png', 1, 3, 1).calibration[0]
+    assert torch.equal(deep, torch.from_numpy(photo(1)[..., ::-1].transpose(2, 0, 1).copy()))
+
+
+def test_luma_for_a_network_of_one_channel():
+    white = np.full((40, 40, 3), 255, np.uint8)
+    (image,) = gather(white, 1, 1, 1).calibration
+    assert image.shape == (1, 40, 40)
+    assert image.unique().tolist() == pytest.approx([235 / 255])  # BT.601, as BasicSR's color: y
+
+
+def test_large_pictures_keep_a_window():
+    (image,) = gather(photo(0, WINDOW + 40, 30), 1, 3, 1).calibration
+    assert image.shape == (3, WINDOW, 30)
+
+
+@pytest.mark.parametrize(
+    'images',
+    [
+        [photo(0), photo(1)],
+        np.stack([photo(0), photo(1)]),
+        torch.rand(2, 3, 40, 56),
+        [torch.rand(3, 40, 56), torch.rand(3, 48, 56)],
+        DataLoader(TensorDataset(torch.rand(2, 3, 40, 56), torch.rand(2, 3, 80, 112)), batch_size=2),
+        [{'lq': torch.rand(1, 3, 40, 56), 'gt': torch.rand(1, 3, 80, 112)}, {'lq': torch.rand(1, 3, 40, 56)}],
+        [np.float32(photo(0) / 255), photo(1, channels=1)],
+    ],
+    ids=['arrays', 'stacked', 'batch', 'tensors', 'loader', 'mappings', 'float and grey'],
+)
+def test_what_python_holds(images):
+    found = gather(images, 100, 3, 1)
+    assert (len(found.calibration), len(found.held_out), found.patch) == (1, 1, 40)
+    for one in (*found.calibration, *found.held_out):
+        assert one.shape[0] == 3
+        assert 0 <= as_float(one).min() < 0.1 and 0.9 < as_float(one).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ('images', 'told'),
+    [
+        (torch.rand(3, 40, 40) * 255, 'divide them by 255'),
+        (torch.full((3, 40, 40), float('nan')), 'must lie in'),
+        (torch.rand(4, 40, 40), '1 or 3 channels'),
+        (np.zeros((40, 40, 2), np.uint8), 'an array must be'),
+        (np.zeros((40, 40, 3), np.int32), 'an array must be'),
+        (np.zeros((8, 40, 3), np.uint8), 'smaller than 16 pixels'),
+        ([], 'there are none'),
+        (7, 'not int'),
+        ([{'image': torch.rand(1, 3, 40, 40)}], 'without a key lq'),
+    ],
+)
+def test_what_does_not_fit_is_refused(images, told):
+    with pytest.raises(DynqError, match=told):
+        gather(images, 100, 3, 1)
+
+
+def test_folders_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(DynqError, match='holds no images'):
+        gather(tmp_path, 100, 3, 1)
+    with pytest.raises(DynqError, match='no such file or folder'):
+        gather(tmp_path / 'missing', 100, 3, 1)
+
+
+def test_calibration_sees_every_image_once_and_epochs_see_them_in_turn():
+    images = [torch.full((3, 20, 20), index, dtype=torch.uint8) for index in range(5)]
+    stream = CropStream(images, patch=16, calibration=3, seed=1)
+
+    def seen(iterations):
+        return [round(value * 255) for i in iterations for value in stream.batch(i)[:, 0, 0, 0].tolist()]
+
+    assert seen(range(1, 4)) == [0, 1, 2, 3, 4]
+    assert sorted(seen(range(4, 9))) == sorted(2 * [0, 1, 2, 3, 4])
+    assert seen(range(4, 9)) != seen(range(9, 14))
+
+
+def test_a_batch_is_a_function_of_seed_and_iteration():
+    images = list(torch.rand(3, 3, 40, 30))
+    first, again, other = (CropStream(images, 16, 2, seed) for seed in (1, 1, 2))
+    for iteration in (5, 1, 9):
+        assert torch.equal(first.batch(iteration), again.batch(iteration))
+    assert not torch.equal(first.batch(5), other.batch(5))
+
+
+def test_crops_are_flipped_and_turned():
+    image = torch.arange(16 * 16, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
+    stream = CropStream([image], 16, 0, 1)
+    corners = {round(float(stream.batch(i)[0, 0, 0, 0]) * 255) for i in range(1, 40)}
+    assert corners == {0, 15, 240, 255}

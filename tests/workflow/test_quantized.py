@@ -1,0 +1,96 @@
+"""The object that a quantized network is, saved, loaded and exported."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dynq_basicsr.archs.arch_options import build_backbone
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.workflow.make import make
+from dynq_basicsr.workflow.restore import restore
+
+
+@pytest.fixture(scope='module')
+def quantized(compact, photos):
+    made = make(compact, photos, method='adabm', device='cpu')
+    made.tiling = TilingOptions(24)
+    return made
+
+
+def test_tensors_and_arrays_give_the_same(quantized, photos):
+    array = photos[0]
+    tensor = torch.from_numpy(array.transpose(2, 0, 1).copy()).float() / 255
+    result = quantized(tensor)
+    assert result.shape == (3, 112, 120) and 0 <= result.min() <= result.max() <= 1
+    assert torch.equal(quantized(tensor[None])[0], result)
+    assert np.array_equal(quantized(array), np.rint(result.numpy() * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def test_a_grey_picture_comes_out_grey(quantized, photos):
+    assert quantized.upscale(photos[0][..., 0]).shape == (112, 120)
+
+
+def test_a_file(quantized, photos, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), photos[0][..., ::-1])
+    assert np.array_equal(quantized.upscale(tmp_path / 'a.png'), quantized.upscale(photos[0]))
+
+
+def test_bits_follow_the_patches(quantized, photos, tmp_path):
+    usage = quantized.bit_map(photos[0], tmp_path / 'bits.png')
+    assert len(usage.boxes) == 4
+    assert cv2.imread(str(tmp_path / 'bits.png')) is not None
+    assert usage.fab() == quantized.bits(photos[0]).fab()
+
+
+def test_agreement_of_a_network_with_itself_is_perfect(compact, photos):
+    made = make(compact, photos, bits=8, method='minmax', device='cpu')
+    images = [torch.from_numpy(photos[0].transpose(2, 0, 1).copy())]
+    psnr, fab = made.agreement(images)
+    assert 25 < psnr < 70 and fab == 8
+    made._run = lambda image, mode=None, run=made._run: run(image)
+    assert made.agreement(images)[0] == math.inf
+
+
+@pytest.mark.parametrize(
+    'image', [np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32), torch.zeros(1, 1, 9, 9)]
+)
+def test_what_does_not_fit_is_refused(image, quantized):
+    with pytest.raises(DynqError, match='must be|channels'):
+        quantized(image)
+
+
+def test_saved_and_loaded(quantized, photos, tmp_path):
+    quantized.save(tmp_path / 'q.pth')
+    loaded = restore(tmp_path / 'q.pth', device='cpu')
+    loaded.tiling = quantized.tiling
+    assert np.array_equal(loaded.upscale(photos[1]), quantized.upscale(photos[1]))
+
+
+def test_a_module_is_needed_again(photos, tmp_path):
+    torch.manual_seed(1)
+    net = nn.Sequential(*build_backbone({'type': 'SRVGGNetCompact', 'num_feat': 8, 'num_conv': 3, 'upscale': 2}).body,
+                        nn.PixelShuffle(2))  # fmt: skip
+    made = make(net, photos, method='minmax', device='cpu')
+    made.save(tmp_path / 'q.pth')
+    with pytest.raises(DynqError, match='pass such a module'):
+        restore(tmp_path / 'q.pth', device='cpu')
+    loaded = restore(tmp_path / 'q.pth', model=net, device='cpu')
+    assert np.array_equal(loaded.upscale(photos[1]), made.upscale(photos[1]))
+
+
+def test_exported_graphs_give_the_same_picture(quantized, photos, tmp_path):
+    pytest.importorskip('onnxruntime')
+    from dynq_basicsr.deploy.model import FrozenModel
+
+    quantized.export(tmp_path / 'model')
+    frozen = FrozenModel(tmp_path / 'model', threads=1)
+    assert frozen.scale == 2
+    assert np.array_equal(frozen.upscale(photos[2]), quantized.upscale(photos[2]))
+    assert frozen(photos[2][..., 0]).shape == (112, 120)
+    with pytest.raises(DynqError, match='must be'):
+        frozen(np.zeros((4, 4, 2), np.uint8))

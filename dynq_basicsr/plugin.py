@@ -12,7 +12,6 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.rdn_arch import RDN
 from dynq_basicsr.archs.spandrel_arch import Spandrel
 from dynq_basicsr.archs.srresnet_bn_arch import SRResNetBN
-from dynq_basicsr.command import say_errors_in_one_line
 from dynq_basicsr.compat import options
 from dynq_basicsr.compat.registries import add, find
 from dynq_basicsr.data.checks import (
@@ -48,7 +47,6 @@ def register() -> None:
     for check in (check_option_file, prepare):
         if check not in options.CHECKS:
             options.CHECKS.append(check)
-    say_errors_in_one_line()
 
 
 def check_option_file(opt: dict) -> None:

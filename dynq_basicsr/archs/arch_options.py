@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 
-from basicsr.archs import build_network
 from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
@@ -126,7 +126,8 @@ def build_backbone(options: Mapping) -> nn.Module:
         )
     check_network('network_g.backbone', options)
     try:
-        return build_network(dict(options))
+        given = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
+        return find(ARCH_REGISTRY, options['type'])(**given)  # BasicSR's build_network prints how it found the name
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
         reason = ' '.join(str(error).split())[:200]
         raise DynqError(f'network_g.backbone: {options["type"]} refuses its options ({reason}).') from error

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT, OPTION_FILE, BIT_MAP = 'quantized.pth', 'options.yml', 'bits.png'
 MARKS = ('manifest.json', CHECKPOINT)
-INTERRUPTED = 'the same command goes on from there.'
 PANEL, LEAST_PATCH = 384, 24  # of the bit map, LR pixels
 
 
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument('--device', default='auto', help='auto, cpu, cuda, ...')
     how.add_argument('--seed', type=int, default=1, help='of the choice of pictures and crops (default: %(default)s)')
     network = parser.add_argument_group('the network, where the checkpoint is not recognised')
-    what = 'architecture and its options, as --arch EDSR num_in_ch=3 num_out_ch=3 num_feat=64'
+    what = 'architecture and its options, last of all: --arch EDSR num_in_ch=3 num_out_ch=3 num_feat=64'
     network.add_argument('--arch', nargs='+', metavar=('NAME', 'key=value'), help=what)
     network.add_argument('--scale', type=int, help='the enlargement')
     network.add_argument('--value-range', type=float, help='what the network takes for white: 1 or 255')
@@ -48,38 +50,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--no-export', action='store_true', help='write the checkpoint, but no graphs')
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> int:
     """Quantize.
 
     Args:
         given: The command line.
+
+    Returns:
+        The exit code: 0, or 130 when interrupted.
 
     Raises:
         DynqError: If something is missing or does not fit.
     """
     require_basicsr()
     require('matplotlib', *(() if given.no_export else ('onnx', 'onnxruntime')))
-    if given.calibration < 1:
-        raise DynqError(f'--calibration: must be at least 1, not {given.calibration}.')
-    from dynq_basicsr import api
+    from dynq_basicsr.cli import GENERIC
+    from dynq_basicsr.deploy.image_files import prepare_output
     from dynq_basicsr.deploy.model_folder import check_target
     from dynq_basicsr.numerics.allocator import keep_freed_memory
 
     check_target(given.output, MARKS)
     keep_freed_memory()
-    given.output.parent.mkdir(parents=True, exist_ok=True)
+    prepare_output(given.output.parent)
+    work = given.output.with_name(f'.{given.output.name}.work')
+    with _alone(given.output):
+        try:
+            return _quantize(given, work)
+        except KeyboardInterrupt:
+            print(f'dynq_basicsr: interrupted; the same command {"goes on from there" if work.exists() else GENERIC}',
+                  file=sys.stderr)  # fmt: skip
+            return 130
+
+
+def _quantize(given: argparse.Namespace, work: Path) -> int:
+    from dynq_basicsr import api
+
     quantized = api.quantize(
         given.model, given.images, bits=given.bits, weight_bits=given.weight_bits, method=given.method,
         recipe=given.recipe, scope=given.scope, calibration=given.calibration, device=given.device,
         arch=read_arch(given.arch), scale=given.scale, value_range=given.value_range, plugins=given.plugin,
-        seed=given.seed, work=given.output.with_name(f'.{given.output.name}.work'),
+        seed=given.seed, work=work,
     )  # fmt: skip
     print(f'{given.model}: {quantized.report["found"]}')
+    for note in quantized.report['notes']:
+        print(f'Pictures: {note}.')
     size = write(quantized, given)
     print(table(quantized, given, size))
     print(f'{given.output}: {", ".join(sorted(path.name for path in given.output.iterdir()))}')
     if not given.no_export:
         print(f'Next: dynq upscale --model {given.output} PICTURES --output RESULTS')
+    return 0
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep a second command from writing the same folder at the same time."""
+    from filelock import FileLock, Timeout
+
+    file = output.with_name(f'.{output.name}.lock')
+    try:
+        with FileLock(file, timeout=0):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no file that is open
+                    file.unlink()
+    except Timeout:
+        raise DynqError(f'{output}: another command is at work on it; wait for it, or name another folder.') from None
 
 
 def read_arch(words: list[str] | None) -> dict[str, object] | None:
@@ -104,7 +141,6 @@ def read_arch(words: list[str] | None) -> dict[str, object] | None:
 def write(quantized: Quantized, given: argparse.Namespace) -> int:
     """Write the folder, whole; the bytes of what runs: the graphs, or the checkpoint where there are none."""
     from dynq_basicsr.backbones.torch_files import to_bytes
-    from dynq_basicsr.deploy.model_folder import writing_folder
 
     also = {
         CHECKPOINT: to_bytes(quantized.checkpoint()),
@@ -112,12 +148,23 @@ def write(quantized: Quantized, given: argparse.Namespace) -> int:
         BIT_MAP: _bit_map(quantized),
     }
     if given.no_export:
-        with writing_folder(given.output, MARKS) as writer:
-            for name, content in also.items():
-                writer.add(name, content)
+        _write_alone(given.output, also)
         return len(also[CHECKPOINT])
-    quantized.export(given.output, also, MARKS)
-    return sum(path.stat().st_size for path in given.output.glob('*.onnx'))
+    try:
+        quantized.export(given.output, also, MARKS)
+    except DynqError as error:
+        _write_alone(given.output, also)
+        raise DynqError(f'{error} The network is quantized: its checkpoint is {given.output / CHECKPOINT}.') from error
+    return sum(path.stat().st_size for path in given.output.glob('*.onnx') if not path.name.endswith('.qdq.onnx'))
+
+
+def _write_alone(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A folder without graphs."""
+    from dynq_basicsr.deploy.model_folder import writing_folder
+
+    with writing_folder(folder, MARKS) as writer:
+        for name, content in files.items():
+            writer.add(name, content)
 
 
 def _option_file(quantized: Quantized, given: argparse.Namespace) -> str:
@@ -127,7 +174,8 @@ def _option_file(quantized: Quantized, given: argparse.Namespace) -> str:
     folder = images[0] if len(images) == 1 and images[0].is_dir() else images[0].parent
     return option_file(
         given.output.name, report['backbone'], report['weights'].resolve(), report['sections'], folder.resolve(),
-        report['images'], report['patch'], quantized.network.scale, given.seed,
+        report['images'], report['patch'], quantized.network.scale, given.seed, report['value_range'], report['output'],
+        given.plugin,
     )  # fmt: skip
 
 
@@ -158,14 +206,16 @@ def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ['  '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    where = 'what it was calibrated with, as there was nothing else'
     if report['held_out']:
-        where = f'{report["held_out"]} pictures that were left out of calibration'
-    else:
-        where = 'the only picture there is'
-    lines.append(
-        f'{report["images"]} pictures calibrated; agreement: PSNR between the results of both networks on {where}.'
-    )
+        where = f'{_pictures(report["held_out"])} left out of calibration'
+    seen = _pictures(report['images'])
+    lines.append(f'Calibrated with {seen}; agreement: PSNR between the results of both networks on {where}.')
     return '\n'.join(lines)
+
+
+def _pictures(count: int) -> str:
+    return f'{count} picture{"" if count == 1 else "s"}'
 
 
 def _bytes(count: int) -> str:

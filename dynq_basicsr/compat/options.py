@@ -11,6 +11,7 @@ from typing import Any
 
 from basicsr.utils import options
 
+from dynq_basicsr.command import say_errors_in_one_line
 from dynq_basicsr.compat.option_skeleton import check_skeleton, leave_out_nulls
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
 from dynq_basicsr.errors import DynqError, shown
@@ -50,6 +51,7 @@ def force_yml_runs_python_code() -> None:
 def _careful(original: Callable) -> Callable:
     @functools.wraps(original)
     def parse_options(root_path: str, is_train: bool = True) -> tuple[dict, argparse.Namespace]:
+        say_errors_in_one_line()
         _repair_script()
         own, rest = _split_command_line(sys.argv[1:])
 

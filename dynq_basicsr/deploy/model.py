@@ -56,6 +56,8 @@ class FrozenModel:
         Raises:
             DynqError: If the picture or the result is not sound.
         """
+        if not isinstance(image, np.ndarray | str | os.PathLike):
+            raise DynqError(f'an image must be an array or a file, not {type(image).__name__}.')
         if isinstance(image, np.ndarray):
             pixels = image[..., None] if image.ndim == 2 else image
             if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype not in (np.uint8, np.uint16):
@@ -63,6 +65,9 @@ class FrozenModel:
                     f'an image must be (H, W, 3) or (H, W), uint8 or uint16, not {image.dtype} {image.shape}.'
                 )
         else:
-            pixels = read_picture(Path(image)).colour
+            try:
+                pixels = read_picture(Path(image)).colour
+            except OSError as error:
+                raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
         result = upscale_picture(Picture(pixels), self._router, int(np.iinfo(pixels.dtype).max)).colour
         return result[..., 0] if result.shape[2] == 1 else result

@@ -77,12 +77,12 @@ def upscale_picture(
         colour = np.broadcast_to(colour, (*colour.shape[:2], 3))
     result = router.upscale(colour, levels, report)
     if channels == 3 and grey:
-        result = _to_grey(result)
+        result = to_grey(result)
     alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, router.manifest.scale, levels)
     return Picture(result, alpha)
 
 
-def _to_grey(image: np.ndarray) -> np.ndarray:
+def to_grey(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) -> (H, W, 1), row by row: a whole image of floats would be the largest array of all."""
     grey = np.empty((*image.shape[:2], 1), image.dtype)
     for row, line in zip(grey, image, strict=True):

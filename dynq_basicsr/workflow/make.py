@@ -15,8 +15,7 @@ from torch import nn
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.config.adabm import AdaBMOptions
-from dynq_basicsr.errors import DynqError
-from dynq_basicsr.numerics.allocator import keep_freed_memory
+from dynq_basicsr.errors import DynqError, check_number, shown
 from dynq_basicsr.patch_grid import TilingOptions
 from dynq_basicsr.training.figures import Diverged, TrainingFigures
 from dynq_basicsr.training.post_training import PostTraining
@@ -31,6 +30,7 @@ SAVE_EVERY = 30.0  # seconds of work that a crash may cost
 CENTRE = 256  # of held-out pictures, a square of this side shows how well the result agrees
 
 
+@torch.random.fork_rng()
 def make(
     model: str | Path | nn.Module,
     images: object,
@@ -54,10 +54,9 @@ def make(
         work: A file that keeps what is done so far, so that an interrupted call can be made again and goes on; removed
             in the end.
     """
-    began = time.perf_counter()
+    _check(bits, weight_bits, calibration, seed, value_range)
     device = choose_device(device)
-    if device.type == 'cpu':
-        keep_freed_memory()
+    began = time.perf_counter()
     source = find_network(model, arch, scale)
     weight_bits = bits if weight_bits is None else weight_bits
     torch.manual_seed(seed)
@@ -67,14 +66,18 @@ def make(
         load_weights(net, source.weights, None, 'the path of the model')
     if value_range is None and not net.image_format.certain and (shown := net.shown_value_range()) is not None:
         net.set_value_range(shown)
+    if scale is not None and net.scale != scale:
+        raise DynqError(f'scale: the network enlarges by {net.scale}, not {scale}; leave it out.')
+    if net.input_channels not in (1, 3):
+        raise DynqError(f'model: takes images of {net.input_channels} channels; only 1 and 3 can be quantized here.')
     pictures = gather(images, calibration, net.input_channels, seed)
     chosen = sections(method, recipe, bits, weight_bits, scope, len(pictures.calibration), pictures.patch)
     options = AdaBMOptions.from_dict(chosen['train'])
     net.to(device, memory_format=torch.channels_last)
     training = PostTraining(net, options, TrainingFigures())
-    _run(training, pictures, seed, Path(work) if work is not None else None)
-    done = time.perf_counter() - began
-    result = Quantized(net, TilingOptions(patch_size=pictures.patch))
+    earlier = _run(training, pictures, seed, Path(work) if work is not None else None)
+    done = earlier + time.perf_counter() - began
+    result = Quantized(net, TilingOptions())
     seen = pictures.held_out or pictures.calibration[:1]
     psnr, fab = result.agreement([_centre(one) for one in seen])
     result.report = {
@@ -85,6 +88,9 @@ def make(
         'images': len(pictures.calibration),
         'patch': pictures.patch,
         'held_out': len(pictures.held_out),
+        'notes': pictures.notes,
+        'value_range': net.image_format.value_range,
+        'output': net.image_format.output,
         'sample': seen[0],
         'psnr': psnr,
         'bits': fab,
@@ -92,6 +98,17 @@ def make(
         'stages': dict(training.seconds),
     }
     return result
+
+
+def _check(bits: object, weight_bits: object, calibration: object, seed: object, value_range: object) -> None:
+    """Refuse numbers that make no sense, in the words of who gives them."""
+    for name, value, low, high in (
+        ('bits', bits, 2, 8), ('weight_bits', bits if weight_bits is None else weight_bits, 2, 8),
+        ('calibration', calibration, 1, 10**6), ('seed', seed, 0, 2**32 - 1),
+    ):  # fmt: skip
+        check_number(name, value, low, high, whole=True)
+    if value_range is not None:
+        check_number('value_range', value_range, 1e-6, 1e6)
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -108,8 +125,10 @@ def choose_device(device: str | torch.device) -> torch.device:
     try:
         device = torch.device(device)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DynqError(f'device: {device} is not usable here; take cpu, or auto.') from error
+        if device.type == 'meta':
+            raise RuntimeError('it holds no values')
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise DynqError(f'device: {shown(str(device))} is not usable here; take cpu, or auto.') from error
     return device
 
 
@@ -118,13 +137,14 @@ def _centre(image: torch.Tensor) -> torch.Tensor:
     return image[:, top : top + CENTRE, left : left + CENTRE]
 
 
-def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | None) -> None:
-    """All iterations, from the one after the last that ``work`` holds."""
+def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | None) -> float:
+    """All iterations, from the one after the last that ``work`` holds; the seconds that an earlier call spent."""
     net, recipe = training.net, training.recipe
     device = next(net.parameters()).device
     crops = CropStream(pictures.calibration, pictures.patch, recipe.calibration_iter, seed)
     identity = _identity(net, recipe, pictures, seed)
     done = _restore(training, work, identity)
+    earlier = sum(training.seconds.values())
     bar = TrainingBar(recipe.total_iter, done, every=10, lines=True)
     saved = time.perf_counter()
     try:
@@ -148,6 +168,7 @@ def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | Non
         bar.close()
     if work is not None:
         work.unlink(missing_ok=True)
+    return earlier
 
 
 def _identity(net: QuantizedSR, recipe: AdaBMOptions, pictures: Pictures, seed: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -13,7 +13,7 @@ from dynq_basicsr.workflow.recipes import BATCH
 
 def option_file(
     name: str, backbone: Mapping, weights: Path, sections: Mapping[str, Mapping], folder: Path, images: int, patch: int,
-    scale: int, seed: int,
+    scale: int, seed: int, value_range: float = 1.0, output: int | str | None = None, plugins: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """Write an option file of ``AdaBMModel``.
 
@@ -27,6 +27,9 @@ def option_file(
         patch: Side of their crops, pixels.
         scale: The enlargement.
         seed: Of BasicSR's generators.
+        value_range: What the backbone takes for white.
+        output: Which entry of its result is the image.
+        plugins: Files and modules with registrations of the user's.
 
     Returns:
         YAML, with how to run it in its first lines.
@@ -48,7 +51,7 @@ def option_file(
                 'use_hflip': True,
                 'use_rot': True,
                 'num_worker_per_gpu': 0,
-                'batch_size_per_gpu': BATCH,
+                'batch_size_per_gpu': min(BATCH, images),
             }
         },
         'network_g': {
@@ -56,10 +59,14 @@ def option_file(
             'backbone': dict(backbone),
             'quantization': sections['quantization'],
             'policy': sections['policy'],
+            **({'value_range': value_range} if value_range != 1 else {}),
+            **({'output': output} if output is not None else {}),
         },
         'path': {'pretrain_network_g': str(weights), 'resume_state': None},
         'train': sections['train'],
         'logger': {'print_freq': 10, 'save_checkpoint_freq': 100, 'use_tb_logger': False},
     }
+    if plugins:
+        options = {'plugins': [str(one) for one in plugins], **options}
     text = yaml.dump(options, Dumper=OptionDumper, sort_keys=False, allow_unicode=True, width=120)
     return f'# dynq train -opt THIS_FILE, or python basicsr/train.py -opt THIS_FILE\n{text}'

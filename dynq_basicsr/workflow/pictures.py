@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.workflow.recipes import BATCH, PATCH
 
 WINDOW = 1024  # of a larger picture, a square of this side is kept: a hundred photographs fit into memory then
-LEAST = 16  # a side below it holds no patch worth calibrating with
+LEAST, GOOD = 16, 48  # sides below the first hold no patch worth calibrating with; below the second, if need be
 HELD_OUT = 5  # pictures at most that show how well the result agrees
 
 
@@ -29,11 +30,13 @@ class Pictures:
         calibration: Those to calibrate with.
         held_out: Others of the same kind; empty where there was only one image.
         patch: Side of the patches that all of ``calibration`` hold, pixels.
+        notes: What was left out, for the reader.
     """
 
     calibration: list[Tensor]
     held_out: list[Tensor]
     patch: int
+    notes: list[str] = field(default_factory=list)
 
 
 def gather(images: object, most: int, channels: int, seed: int) -> Pictures:
@@ -48,39 +51,55 @@ def gather(images: object, most: int, channels: int, seed: int) -> Pictures:
         seed: Of the choice.
 
     Raises:
-        DynqError: If there is none, or one cannot be read.
+        DynqError: If there is none that can be used.
     """
     random = np.random.default_rng(seed)
-    found = _files(images) if _are_paths(images) else [_as_tensor(one) for one in _each(images)]
+    found = _listed(images, most + HELD_OUT)
     if not found:
         raise DynqError('images: there are none; name a folder of pictures.')
-    found = [found[index] for index in random.permutation(len(found))]
-    spare = min(HELD_OUT, len(found) // 5) or (len(found) > 1)
-    count = min(most, len(found) - spare)
-    chosen = (_window(_read(one), random) for one in found[: count + spare])
-    read = [_with_channels(one, channels) for one in chosen]
-    large = [one for one in read if min(one.shape[-2:]) >= LEAST]
-    if not large:
-        raise DynqError(f'images: all of them are smaller than {LEAST} pixels; name larger ones.')
-    held_out = large[count:] if len(large) > count else []
-    calibration = large[:count]
-    patch = min(PATCH, *(min(one.shape[-2:]) for one in calibration)) if calibration else PATCH
-    return Pictures(calibration, held_out, patch)
+    good, small, broken = [], [], []
+    for index in random.permutation(len(found)):
+        try:
+            image = _with_channels(_window(_read(found[index]), random), channels)
+        except (DynqError, OSError) as error:
+            broken.append(str(error))
+            continue
+        (good if min(image.shape[-2:]) >= GOOD else small).append(image)
+        if len(good) == most + HELD_OUT:
+            break
+    usable = good or [one for one in small if min(one.shape[-2:]) >= LEAST]
+    if not usable:
+        why = broken[0] if broken else f'all of them are smaller than {LEAST} pixels; name larger ones.'
+        raise DynqError(f'images: {why}')
+    count = min(most, len(usable) - (min(HELD_OUT, len(usable) // 5) or (len(usable) > 1)))
+    calibration, held_out = usable[:count], usable[count : count + HELD_OUT]
+    notes = [f'{len(broken)} could not be read ({broken[0]})'] if broken else []
+    if good and small:
+        notes.append(f'{len(small)} smaller than {GOOD} pixels left out')
+    return Pictures(calibration, held_out, min(PATCH, *(min(one.shape[-2:]) for one in calibration)), notes)
 
 
-def _are_paths(images: object) -> bool:
+def _listed(images: object, most: int) -> list[Path | Tensor]:
+    """Files, unread, and images of Python; of what can only be gone through, the first ones."""
     if isinstance(images, str | Path):
-        return True
-    return isinstance(images, list | tuple) and bool(images) and all(isinstance(one, str | Path) for one in images)
+        return _files([images])
+    if isinstance(images, list | tuple | Tensor | np.ndarray):
+        return [one for given in _each(images) for one in _files_of(given)]
+    return list(islice((one for given in _each(images) for one in _files_of(given)), most))
 
 
-def _files(images: object) -> list[Path]:
+def _files_of(given: object) -> list[Path | Tensor]:
+    return _files([given]) if isinstance(given, str | Path) else [_as_tensor(given)]
+
+
+def _files(images: Iterable[str | Path]) -> list[Path]:
     """Files as named, and of folders the pictures in them, in the order of their names."""
     found: list[Path] = []
-    for given in [images] if isinstance(images, str | Path) else images:
+    for given in images:
         path = Path(given)
         if path.is_dir():
-            inside = [one for one in path.iterdir() if one.suffix.lower() in READABLE and not one.name.startswith('.')]
+            named = (one for one in path.iterdir() if one.suffix.lower() in READABLE and not one.name.startswith('.'))
+            inside = [one for one in named if one.is_file()]
             if not inside:
                 raise DynqError(f'{path}: the folder holds no images ({", ".join(READABLE)}).')
             found += sorted(inside)
@@ -99,7 +118,9 @@ def _each(images: object) -> Iterator[object]:
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise DynqError(f'images: expected a folder, arrays, tensors or a loader, not {type(images).__name__}.')
     for one in images:
-        if isinstance(one, Mapping):
+        if isinstance(one, str | Path):
+            yield one
+        elif isinstance(one, Mapping):
             if 'lq' not in one:
                 raise DynqError('images: the batches of the loader are mappings without a key lq.')
             yield from _each(one['lq'])
@@ -120,9 +141,13 @@ def _as_tensor(image: object) -> Tensor:
                 f'{image.dtype} {image.shape}.'
             )
         image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if not isinstance(image, Tensor):
+        raise DynqError(f'images: expected arrays, tensors or files, not {type(image).__name__}.')
     if image.ndim != 3 or len(image) not in (1, 3):
         raise DynqError(f'images: a tensor must be (C, H, W) with 1 or 3 channels, not {tuple(image.shape)}.')
     if image.dtype != torch.uint8:
+        if not image.is_floating_point():
+            raise DynqError(f'images: a tensor must be uint8, or float in [0, 1], not {image.dtype}.')
         image = image.detach().float().cpu()
         if not image.isfinite().all() or image.min() < -0.01 or image.max() > 1.01:
             raise DynqError('images: float images must lie in [0, 1]; divide them by 255.')

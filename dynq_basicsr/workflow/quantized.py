@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.manifest import NAME
-from dynq_basicsr.deploy.pictures import read_picture
+from dynq_basicsr.deploy.pictures import read_picture, to_grey
 from dynq_basicsr.doctor.require import require
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, shown
 from dynq_basicsr.models.tiling import run_tiled
 from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
 from dynq_basicsr.quantization.cost import NetworkCost, measure_cost
@@ -27,6 +28,9 @@ from dynq_basicsr.workflow.pictures import as_float
 if TYPE_CHECKING:
     from dynq_basicsr.deploy.freeze import Exported
 
+# A network knows one run at a time.
+_ONE_RUN = threading.Lock()
+
 
 class Quantized:
     """A calibrated network, run patch by patch so that bits follow the content.
@@ -34,7 +38,7 @@ class Quantized:
     Args:
         network: The network; ``q.network`` is an ordinary ``nn.Module``.
         tiling: Where patches lie.
-        report: What its making tells: ``found``, ``seconds``, ``agreement`` and more; empty for a loaded one.
+        report: What its making tells: ``found``, ``seconds``, ``psnr``, ``bits`` and more; empty for a loaded one.
     """
 
     def __init__(
@@ -48,19 +52,33 @@ class Quantized:
         """Of the images it takes: 3 (RGB) or 1 (luma, grey)."""
         return self.network.input_channels
 
-    def __call__(self, lr: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    def __repr__(self) -> str:
+        net, options = self.network, self.network.quantization
+        return (
+            f'Quantized({type(net.backbone).__name__} x{net.scale}, W{options.weight.bits}A{options.activation.bits}, '
+            f'{type(net.policy).__name__})'
+        )
+
+    def __call__(self, lr: Tensor | np.ndarray | str | Path) -> Tensor | np.ndarray:
         """Super-resolve images.
 
         Args:
-            lr: (N, C, H, W) or (C, H, W) in [0, 1], a tensor; or an array as ``upscale`` takes it.
+            lr: (N, C, H, W) or (C, H, W) in [0, 1], a tensor; or what ``upscale`` takes.
 
         Returns:
-            Of the same kind, ``scale`` times as high and wide; tensors in [0, 1].
+            A tensor in [0, 1] for a tensor, else an array; ``scale`` times as high and wide.
+
+        Raises:
+            DynqError: If it is no image that the network takes.
         """
-        if isinstance(lr, np.ndarray):
+        if not isinstance(lr, Tensor):
             return self.upscale(lr)
         if lr.ndim == 3:
             return self(lr[None])[0]
+        if lr.ndim != 4 or not lr.is_floating_point() or 0 in lr.shape:
+            raise DynqError(f'a tensor must be (N, C, H, W), float in [0, 1], not {lr.dtype} {tuple(lr.shape)}.')
+        if lr.max() > 1.01 or lr.min() < -0.01:
+            raise DynqError('a tensor must lie in [0, 1]; divide it by 255.')
         return torch.cat([self._run(one[None])[0] for one in lr])
 
     @torch.no_grad()
@@ -71,8 +89,8 @@ class Quantized:
         image = image.to(next(net.parameters()).device, torch.float32)
         if image.shape[1] != self.channels:
             raise DynqError(f'the network takes images of {self.channels} channels, not {image.shape[1]}.')
-        if self._cost is None:
-            self._cost = measure_cost(net, self.channels)
+        with _ONE_RUN:
+            self._cost = self._cost or measure_cost(net, self.channels)
         height, width = image.shape[-2:]
         usage = BitUsage(self._cost, tile_boxes(height, width, tiling), height, width, static=net.static_bits())
 
@@ -82,7 +100,8 @@ class Quantized:
                 usage.add(indices, net.plan.adaptive, bits)
             return result
 
-        return run_tiled(image, tiling, run).clamp(0, 1), usage
+        with _ONE_RUN:
+            return run_tiled(image, tiling, run).clamp(0, 1), usage
 
     def upscale(self, image: np.ndarray | str | Path) -> np.ndarray:
         """Super-resolve a picture.
@@ -105,7 +124,7 @@ class Quantized:
         result = result[0].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
         if not grey:
             return result
-        return result[..., 0] if result.shape[2] == 1 else np.rint(result.mean(axis=2)).astype(np.uint8)
+        return result[..., 0] if result.shape[2] == 1 else to_grey(result)[..., 0]
 
     def bits(self, image: np.ndarray | str | Path) -> BitUsage:
         """The bits of every patch and layer that a picture used."""
@@ -133,10 +152,17 @@ class Quantized:
 
     def _pixels(self, image: np.ndarray | str | Path) -> tuple[Tensor, bool]:
         """A picture as (1, C, H, W) in [0, 1] with the network's channels, and whether it was grey."""
-        array = read_picture(Path(image)).colour if isinstance(image, str | Path) else image
-        array = array[..., None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype not in (np.uint8, np.uint16):
-            raise DynqError(f'an image must be (H, W, 3) or (H, W), uint8, not {array.dtype} {array.shape}.')
+        if isinstance(image, str | Path):
+            try:
+                image = read_picture(Path(image)).colour
+            except OSError as error:
+                raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
+        if not isinstance(image, np.ndarray):
+            raise DynqError(f'an image must be an array or a file, not {shown(image)}.')
+        array = image[..., None] if image.ndim == 2 else image
+        sound = array.ndim == 3 and array.shape[2] in (1, 3) and array.size
+        if not sound or array.dtype not in (np.uint8, np.uint16):
+            raise DynqError(f'an image must be (H, W, 3) or (H, W), uint8, not {image.dtype} {image.shape}.')
         grey = array.shape[2] == 1
         if self.channels == 1 and not grey:
             raise DynqError('the network takes grey images only; convert the image first.')

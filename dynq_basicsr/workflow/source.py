@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from dynq_basicsr.archs import spandrel_arch
@@ -49,7 +51,11 @@ def find_network(
         DynqError: If the checkpoint is quantized already, or nothing fits it.
     """
     if isinstance(model, nn.Module):
-        return FloatNetwork(copy.deepcopy(model), None, f'{type(model).__name__}, as it was given.')
+        if arch is not None:
+            raise DynqError('arch: a network that is given as a module needs none; leave it out.')
+        return FloatNetwork(_bare(model), None, f'{type(model).__name__}, as it was given.')
+    if not isinstance(model, str | os.PathLike):
+        raise DynqError(f'model: must be a checkpoint or a torch.nn.Module, not {type(model).__name__}.')
     path = Path(model)
     state, description = read_checkpoint(path, None, 'the path of the model')
     if is_quantized(state):
@@ -68,6 +74,8 @@ def find_network(
             return FloatNetwork(
                 found.options, path, f'{_short(found.options)}.' + (f' Assumed: {assumed}.' if assumed else '')
             )
+    elif found := recognise(state, 2):  # where nothing tells the scale, any will do to tell the architecture
+        refusal = f' It looks like {found.options["type"]}, whose weights do not tell the enlargement: give --scale.'
     try:
         import_spandrel()
     except DynqError as error:
@@ -81,6 +89,17 @@ def find_network(
         raise DynqError(f'{path}: its architecture was not recognised; {_WAY_OUT}.{refusal}') from error
     name = f'{descriptor.architecture.name} x{descriptor.scale}, recognised by spandrel.'
     return FloatNetwork({'type': 'Spandrel', 'path': str(path)}, path, name)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """A copy in float32, without what runs it in parallel or compiled."""
+    while isinstance(inner := getattr(model, '_orig_mod', None) or getattr(model, 'module', None), nn.Module):
+        if type(model).__name__ not in ('OptimizedModule', 'DataParallel', 'DistributedDataParallel'):
+            break
+        model = inner
+    if isinstance(model, torch.jit.ScriptModule):
+        raise DynqError('model: a TorchScript module has no layers to exchange; give the network behind it.')
+    return copy.deepcopy(model).float()
 
 
 def scale_in_name(path: Path) -> int | None:

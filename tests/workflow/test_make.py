@@ -1,5 +1,8 @@
 """From a float network and pictures to a quantized one."""
 
+import copy
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -119,3 +122,44 @@ def test_devices():
     assert choose_device('auto').type in ('cpu', 'cuda')
     with pytest.raises(DynqError, match='is not usable here'):
         choose_device('strange')
+
+
+@pytest.mark.parametrize(
+    ('options', 'told'),
+    [
+        ({'bits': 9}, '^bits: must be'),
+        ({'weight_bits': 32}, '^weight_bits: must be'),
+        ({'calibration': 0}, '^calibration: must be'),
+        ({'seed': -1}, '^seed: must be'),
+        ({'value_range': 0}, '^value_range: must be'),
+        ({'value_range': float('nan')}, '^value_range: must be'),
+        ({'scale': 3}, 'enlarges by 2, not 3'),
+        ({'device': 'meta'}, 'is not usable here'),
+        ({'device': 5.5}, 'is not usable here'),
+    ],
+)
+def test_numbers_that_make_no_sense(options, told, compact, photos):
+    with pytest.raises(DynqError, match=told):
+        make(compact, photos, **{'device': 'cpu', **options})
+
+
+@pytest.mark.parametrize('model', [None, {}, len])
+def test_what_is_no_network(model, photos):
+    with pytest.raises(DynqError, match='must be a checkpoint or a torch.nn.Module'):
+        make(model, photos)
+
+
+def test_networks_of_other_precision_and_wrapped_ones(compact, photos):
+    net = build_backbone({'type': 'SRVGGNetCompact', 'num_feat': 8, 'num_conv': 3, 'upscale': 2})
+    for model in (copy.deepcopy(net).double(), copy.deepcopy(net).bfloat16(), nn.DataParallel(net)):
+        assert make(model, photos, method='minmax', device='cpu').network.scale == 2
+    with pytest.raises(DynqError, match='TorchScript'):
+        make(torch.jit.trace(net, torch.rand(1, 3, 8, 8)), photos)
+
+
+def test_nothing_of_the_process_changes(compact, photos):
+    torch.manual_seed(5)
+    before = torch.get_rng_state(), sys.excepthook, torch.get_default_dtype(), torch.get_num_threads()
+    make(compact, photos, method='minmax', device='cpu')
+    after = torch.get_rng_state(), sys.excepthook, torch.get_default_dtype(), torch.get_num_threads()
+    assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

@@ -10,7 +10,7 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.workflow.pictures import WINDOW, CropStream, as_float, gather
 
 
-def photo(seed, height=40, width=56, channels=3):
+def photo(seed, height=48, width=56, channels=3):
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_shared_out_between_calibration_and_a_look_at_the_result(folder):
     found = gather(folder, most=100, channels=3, seed=1)
-    assert (len(found.calibration), len(found.held_out), found.patch) == (10, 2, 40)
+    assert (len(found.calibration), len(found.held_out), found.patch) == (10, 2, 48)
     everything = {one.numpy().tobytes() for one in (*found.calibration, *found.held_out)}
     expected = {np.ascontiguousarray(photo(index)[..., ::-1].transpose(2, 0, 1)).tobytes() for index in range(12)}
     assert everything == expected
@@ -33,7 +33,7 @@ def test_a_folder_is_shared_out_between_calibration_and_a_look_at_the_result(fol
 
 def test_no_more_than_asked_for(folder):
     found = gather(folder, most=3, channels=3, seed=1)
-    assert (len(found.calibration), len(found.held_out)) == (3, 2)
+    assert (len(found.calibration), len(found.held_out)) == (3, 5)
     other = gather(folder, most=3, channels=3, seed=2)
     assert any(not torch.equal(one, two) for one, two in zip(found.calibration, other.calibration, strict=True))
 
@@ -49,22 +49,22 @@ def test_pictures_of_any_kind(tmp_path):
     cv2.imwrite(str(tmp_path / 'alpha.png'), photo(2, channels=4))
     cv2.imwrite(str(tmp_path / 'photo.jpg'), photo(3))
     found = gather(tmp_path, most=100, channels=3, seed=1)
-    assert [tuple(one.shape) for one in (*found.calibration, *found.held_out)] == 4 * [(3, 40, 56)]
+    assert [tuple(one.shape) for one in (*found.calibration, *found.held_out)] == 4 * [(3, 48, 56)]
     assert {one.dtype for one in found.calibration} == {torch.uint8}
     deep = gather(tmp_path / 'deep.png', 1, 3, 1).calibration[0]
     assert torch.equal(deep, torch.from_numpy(photo(1)[..., ::-1].transpose(2, 0, 1).copy()))
 
 
 def test_luma_for_a_network_of_one_channel():
-    white = np.full((40, 40, 3), 255, np.uint8)
+    white = np.full((48, 48, 3), 255, np.uint8)
     (image,) = gather(white, 1, 1, 1).calibration
-    assert image.shape == (1, 40, 40)
+    assert image.shape == (1, 48, 48)
     assert image.unique().tolist() == pytest.approx([235 / 255])  # BT.601, as BasicSR's color: y
 
 
 def test_large_pictures_keep_a_window():
-    (image,) = gather(photo(0, WINDOW + 40, 30), 1, 3, 1).calibration
-    assert image.shape == (3, WINDOW, 30)
+    (image,) = gather(photo(0, WINDOW + 40, 50), 1, 3, 1).calibration
+    assert image.shape == (3, WINDOW, 50)
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ def test_large_pictures_keep_a_window():
     [
         [photo(0), photo(1)],
         np.stack([photo(0), photo(1)]),
-        torch.rand(2, 3, 40, 56),
-        [torch.rand(3, 40, 56), torch.rand(3, 48, 56)],
-        DataLoader(TensorDataset(torch.rand(2, 3, 40, 56), torch.rand(2, 3, 80, 112)), batch_size=2),
-        [{'lq': torch.rand(1, 3, 40, 56), 'gt': torch.rand(1, 3, 80, 112)}, {'lq': torch.rand(1, 3, 40, 56)}],
+        torch.rand(2, 3, 48, 56),
+        [torch.rand(3, 48, 56), torch.rand(3, 48, 56)],
+        DataLoader(TensorDataset(torch.rand(2, 3, 48, 56), torch.rand(2, 3, 96, 112)), batch_size=2),
+        [{'lq': torch.rand(1, 3, 48, 56), 'gt': torch.rand(1, 3, 80, 112)}, {'lq': torch.rand(1, 3, 48, 56)}],
         [np.float32(photo(0) / 255), photo(1, channels=1)],
     ],
     ids=['arrays', 'stacked', 'batch', 'tensors', 'loader', 'mappings', 'float and grey'],
 )
 def test_what_python_holds(images):
     found = gather(images, 100, 3, 1)
-    assert (len(found.calibration), len(found.held_out), found.patch) == (1, 1, 40)
+    assert (len(found.calibration), len(found.held_out), found.patch) == (1, 1, 48)
     for one in (*found.calibration, *found.held_out):
         assert one.shape[0] == 3
         assert 0 <= as_float(one).min() < 0.1 and 0.9 < as_float(one).max() <= 1
@@ -99,12 +99,37 @@ def test_what_python_holds(images):
         (np.zeros((8, 40, 3), np.uint8), 'smaller than 16 pixels'),
         ([], 'there are none'),
         (7, 'not int'),
+        ([7], 'not int'),
+        (torch.ones(3, 48, 48, dtype=torch.int64), 'must be uint8, or float'),
         ([{'image': torch.rand(1, 3, 40, 40)}], 'without a key lq'),
     ],
 )
 def test_what_does_not_fit_is_refused(images, told):
     with pytest.raises(DynqError, match=told):
         gather(images, 100, 3, 1)
+
+
+def test_small_pictures_serve_where_there_are_no_others(tmp_path):
+    small = [photo(0, 20, 30), photo(1, 24, 18), photo(2, 9, 9)]
+    found = gather(small, 100, 3, 1)
+    assert (found.patch, len(found.calibration), len(found.held_out), found.notes) == (found.patch, 1, 1, [])
+    assert found.patch in (18, 20)
+    mixed = gather([*small, photo(3), photo(4)], 100, 3, 1)
+    assert (mixed.patch, mixed.notes) == (48, ['3 smaller than 48 pixels left out'])
+
+
+def test_files_and_arrays_together_and_whatever_gives_files(folder):
+    assert len(gather([folder / '0.png', photo(1)], 100, 3, 1).calibration) == 1
+    assert len(gather(folder.glob('*.png'), 100, 3, 1).calibration) == 10
+    assert len(gather((str(path) for path in folder.glob('*.png')), 3, 3, 1).calibration) == 3
+
+
+def test_of_a_loader_no_more_is_read_than_needed():
+    def endless():
+        while True:
+            yield torch.rand(1, 3, 48, 48)
+
+    assert len(gather(endless(), 3, 3, 1).calibration) == 3
 
 
 def test_folders_that_do_not_fit_are_refused(tmp_path):

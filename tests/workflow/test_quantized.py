@@ -1,6 +1,7 @@
 """The object that a quantized network is, saved, loaded and exported."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -61,6 +62,19 @@ def test_agreement_of_a_network_with_itself_is_perfect(compact, photos):
 )
 def test_what_does_not_fit_is_refused(image, quantized):
     with pytest.raises(DynqError, match='must be|channels'):
+        quantized(image)
+
+
+def test_threads_do_not_disturb_each_other(quantized, photos):
+    expected = [quantized.upscale(photo) for photo in photos]
+    with ThreadPoolExecutor(4) as pool:
+        for one, other in zip(expected * 3, pool.map(quantized.upscale, photos * 3), strict=True):
+            assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize('image', ['absent.png', '.', None, torch.rand(1, 3, 9, 9) * 255, torch.rand(0, 3, 9, 9)])
+def test_what_is_no_image(quantized, image):
+    with pytest.raises(DynqError):
         quantized(image)
 
 

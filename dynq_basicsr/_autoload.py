@@ -16,8 +16,8 @@ VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 # were it imported from within such a module, registering the plugin would need that same half-initialised module.
 WITHOUT_BASICSR = ('__main__', '_autoload', 'api', 'atomic', 'cli', 'command', 'commands', 'compat',
                    'compat.torchvision_ops', 'compat.safe_yaml', 'config', 'deploy', 'doctor', 'errors',
-                   'image_bytes', 'image_containers', 'numerics', 'option_files', 'patch_grid', 'plugins', 'policies',
-                   'quantization', 'registry', 'reproduce', 'test', 'train', 'upscale')
+                   'image_bytes', 'image_containers', 'lzw_lengths', 'numerics', 'option_files', 'patch_grid',
+                   'plugins', 'policies', 'quantization', 'registry', 'reproduce', 'test', 'train', 'upscale')
 
 
 def _before_torchvision_meta():

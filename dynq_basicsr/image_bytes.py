@@ -74,6 +74,27 @@ def read_facts(content: bytes, name: str) -> ImageFacts:
     return facts
 
 
+def read_size(content: bytes, name: str) -> tuple[int, int]:
+    """Width and height in pixels of an image, as decoded (EXIF's orientation applied); PNG and JPEG by their header.
+
+    Args:
+        content: The encoded image.
+        name: The file, or the LMDB key, to be named in the error.
+
+    Raises:
+        DynqError: As ``read_facts``.
+    """
+    read_facts(content, name)
+    if content[:8] == PNG_SIGNATURE and b'eXIf' not in content:  # which may turn it, in some versions of OpenCV
+        return int.from_bytes(content[16:20], 'big'), int.from_bytes(content[20:24], 'big')
+    if is_jpeg(content):
+        start = next(start for marker, start, _ in _jpeg_segments(content) if marker in _JPEG_FRAMES)
+        height, width = (int.from_bytes(content[start + at : start + at + 2], 'big') for at in (1, 3))
+        return (height, width) if _jpeg_orientation(content) >= 5 else (width, height)
+    height, width = decode(content, cv2.IMREAD_COLOR).shape[:2]
+    return width, height
+
+
 def is_jpeg(content: bytes) -> bool:
     """Whether an encoded image is a JPEG."""
     return content[:2] == b'\xff\xd8'

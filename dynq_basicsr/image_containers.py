@@ -1,8 +1,8 @@
-"""Lengths and checksums in the containers of image formats, checked before a decoder guesses; standard library only.
+"""Lengths and checksums in the containers of image formats, checked before a decoder guesses.
 
 What a format's redundancy can tell is told: PNG has a checksum for each chunk; TIFF's deflated strips have one each,
-its raw ones a length; BMP and WebP have lengths. Nothing in raw pixels (BMP, TIFF) or in LZW's and WebP's codes tells
-one value from another, so a bit that flips there goes unnoticed.
+its raw ones and LZW's a length; BMP and WebP have lengths. Nothing in raw pixels (BMP, TIFF) or in WebP's codes tells
+one value from another, so a bit that flips there goes unnoticed, as in an LZW code that stands for as many bytes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
+from dynq_basicsr.lzw_lengths import decoded_length
+
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _BMP_HEADERS, _BMP_DEPTHS = (12, 40, 52, 56, 64, 108, 124), (1, 4, 8, 16, 24, 32)
 # TIFF type -> struct's code
 _TIFF_TYPES = {1: 'B', 3: 'H', 4: 'I'}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR = 256, 257, 258, 259, 277, 278, 284
 _STRIPS, _TILES, _TILE_SIDES = (273, 279), (324, 325), (322, 323)
-_RAW, _DEFLATE, _SEPARATE = 1, (8, 32946), 2
+_RAW, _LZW, _DEFLATE, _SEPARATE = 1, 5, (8, 32946), 2
 
 
 def is_whole(content: bytes) -> bool:
@@ -119,10 +121,9 @@ def _tiff(content: bytes) -> bool:
     compression = one(_COMPRESSION, _RAW)
     if compression == _RAW:
         return list(counts) == sizes
-    if compression in _DEFLATE:
-        spans = zip(offsets, counts, sizes, strict=True)
-        return all(_inflates(content[offset : offset + count], size) for offset, count, size in spans)
-    return True
+    check = _inflates if compression in _DEFLATE else _lzw if compression == _LZW else None
+    spans = zip(offsets, counts, sizes, strict=True)
+    return check is None or all(check(content[offset : offset + count], size) for offset, count, size in spans)
 
 
 def _tiff_tags(content: bytes, order: str) -> Mapping[int, tuple[int, ...]]:
@@ -147,6 +148,12 @@ def _inflates(content: bytes, size: int) -> bool:
     return len(stream.decompress(content, size + 1)) == size and not stream.decompress(stream.unconsumed_tail, 1) and (
         stream.eof
     )
+
+
+def _lzw(content: bytes, size: int) -> bool:
+    """Whether LZW's codes stand for so many bytes; those of before TIFF 6.0, lowest bit first, are not looked at."""
+    old = content.startswith(b'\0') and content[1:2] and content[1] & 1
+    return bool(old) or decoded_length(content) == size
 
 
 _CHECKS: dict[bytes, Callable[[bytes], bool]] = {

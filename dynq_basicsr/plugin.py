@@ -20,6 +20,7 @@ from dynq_basicsr.data.checks import (
     image_does_not_know_its_name,
 )
 from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
+from dynq_basicsr.errors import PATH, DynqError, shown
 from dynq_basicsr.metrics.cost_metrics import calculate_bitops, calculate_fab
 from dynq_basicsr.models.adabm_model import AdaBMModel
 from dynq_basicsr.models.granular_model import GranularDQModel
@@ -64,3 +65,15 @@ def check_option_file(opt: dict) -> None:
         with before_the_log():
             model.check_options(opt)
             try_network(opt)
+    else:
+        _check_weights(opt)
+
+
+def _check_weights(opt: dict) -> None:
+    """BasicSR itself reads what ``torch.save`` wrote, and no safetensors."""
+    for key, path in opt['path'].items():
+        if key.startswith('pretrain_network_') and str(path).endswith('.safetensors'):
+            raise DynqError(
+                f'path.{key}: {opt["model_type"]} reads .pth files only, not {shown(path, PATH)}; name a .pth file, or '
+                'test with model_type: QuantizedModel.'
+            )

@@ -59,7 +59,7 @@ def contestants(folder: Path) -> dict[str, tuple[Callable[[np.ndarray], np.ndarr
         enlarged = enlarge(image, (0, 0, *image.shape[:2]), SCALE)
         return np.rint(enlarged.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
 
-    size = sum(path.stat().st_size for path in folder.glob('*.onnx'))
+    size = sum(path.stat().st_size for path in folder.glob('*.onnx') if not path.name.endswith('.qdq.onnx'))
     return {
         'bicubic': (bicubic, None),
         'float': (quantized.reference, (ROOT / WEIGHTS).stat().st_size),
@@ -140,7 +140,7 @@ def quickstart(began: float, installed: float) -> None:
         f'patches of {PATCH}x{PATCH}. Float runs in PyTorch, the quantized network as integers in ONNX Runtime.\n'
         f'Installation {installed - began:.0f} s, everything {time.time() - began:.0f} s.\n'
         f'Pictures in {RESULTS}: {pictures}\n'
-        f'Your own: dynq quantize CHECKPOINT PICTURES -o FOLDER'
+        'Your own: dynq quantize CHECKPOINT PICTURES -o FOLDER'
     )
 
 

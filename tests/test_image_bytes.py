@@ -10,7 +10,7 @@ from PIL import Image
 
 from dynq_basicsr.atomic import NotWritten
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import decode, encode, write_image
+from dynq_basicsr.image_bytes import decode, encode, read_size, write_image
 
 
 @pytest.fixture(scope='module')
@@ -31,6 +31,22 @@ def by_opencv(content: bytes, flag: int) -> np.ndarray:
 
 FLAGS = (cv2.IMREAD_COLOR, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, cv2.IMREAD_UNCHANGED, cv2.IMREAD_GRAYSCALE,
          cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)  # fmt: skip
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'BMP', 'WEBP'])
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+def test_a_size_is_that_of_the_decoded_image(pixels, kind, orientation):
+    exif, stream = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(stream, kind, **({} if kind == 'BMP' else {'exif': exif}))
+    height, width = by_opencv(stream.getvalue(), cv2.IMREAD_COLOR).shape[:2]
+    assert read_size(stream.getvalue(), 'x') == (width, height)
+
+
+def test_a_size_is_read_from_the_header(pixels, monkeypatch):
+    contents = [jpeg(pixels), bytes(encode(pixels, '.png'))]
+    monkeypatch.setattr('dynq_basicsr.image_bytes.decode', None)
+    assert [read_size(content, 'x') for content in contents] == [(53, 37)] * 2
 
 
 @pytest.mark.parametrize('order', ['<', '>'])

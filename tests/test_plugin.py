@@ -4,6 +4,7 @@ import pytest
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from dynq_basicsr import plugin
+from dynq_basicsr.errors import DynqError
 
 
 @pytest.mark.parametrize('registry, things', [
@@ -17,3 +18,10 @@ def test_everything_is_found_by_its_own_name_and_leaves_that_name_free(registry,
     for thing in things:
         assert registry.get(thing.__name__) is thing and thing.__name__ not in registry
     assert capsys.readouterr().out == ''
+
+
+def test_basicsr_by_itself_reads_no_safetensors():
+    plugin.register()
+    opt = {'model_type': 'SRModel', 'name': 'x', 'is_train': False, 'path': {'pretrain_network_g': 'x.safetensors'}}
+    with pytest.raises(DynqError, match=r'pretrain_network_g: SRModel reads \.pth files only, not .x\.safetensors'):
+        plugin.check_option_file(opt)

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from dynq_basicsr.doctor.require import require, require_basicsr
+from dynq_basicsr.plugins import load_plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', type=Path, help='instead of path.pretrain_network_g of the option file')
     parser.add_argument('--image', required=True, type=Path, help='the LR image')
     parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
+    what = 'Python file or module that registers architectures of your own; may be repeated'
+    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -34,7 +37,9 @@ def run(given: argparse.Namespace) -> None:
     require_basicsr()
     require('matplotlib')
     from dynq_basicsr.report.bit_map import save_bit_map
-    from dynq_basicsr.report.one_image import read_lr_image, use_network
+    from dynq_basicsr.report.one_image import read_lr_image, register_plugin, use_network
 
+    register_plugin()
+    load_plugins(given.plugin)
     lq = read_lr_image(given.image)
     save_bit_map(lq, use_network(given.opt, lq, given.checkpoint), given.out)

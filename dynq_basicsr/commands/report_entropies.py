@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.plugins import load_plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
     parser.add_argument('--set', dest='name', help='key in datasets (default: train, or else the first one)')
     parser.add_argument('--patches', type=int, default=2000, help='of a training set (default: %(default)s)')
+    what = 'Python file or module that registers architectures of your own; may be repeated'
+    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -37,7 +40,10 @@ def run(given: argparse.Namespace) -> None:
     require_basicsr()
     require('matplotlib')
     from dynq_basicsr.report import entropies as report
+    from dynq_basicsr.report.one_image import register_plugin
 
+    register_plugin()
+    load_plugins(given.plugin)
     trained = given.checkpoint and report.thresholds_of_checkpoint(given.opt, given.checkpoint)
     entropies, name, what = report.measure(given.opt, given.name, given.patches)
     thresholds = trained or report.thresholds_of_quantiles(given.opt, entropies)

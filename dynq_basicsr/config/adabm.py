@@ -12,7 +12,7 @@ from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.ranges import RangeOptions
 from dynq_basicsr.config.section import Section
 from dynq_basicsr.config.training import Compile, Precision
-from dynq_basicsr.config.values import Fraction, Number, Positive, Rate, Switch, Whole, or_empty
+from dynq_basicsr.config.values import MOST_ITERATIONS, Fraction, Iterations, Number, Rate, Switch, Whole, or_empty
 
 JOINT = 'joint'
 Stage = Literal['weight', 'activation', 'mapping', 'joint']
@@ -58,10 +58,12 @@ class AdaBMOptions(RangeOptions):
 
     section: ClassVar[str] = 'train'
 
-    total_iter: Positive = Field(description='Iterations of calibration and fine-tuning together.')
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(-1, description="BasicSR's; has no effect here.")
-    calibration_iter: Positive = Field(50, description='How many iterations calibrate.')
-    stage_iter: Positive = Field(50, description='Iterations after which fine-tuning goes on to the next stage.')
+    total_iter: Iterations = Field(description='Iterations of calibration and fine-tuning together.')
+    warmup_iter: Annotated[Whole, Field(ge=-1, le=MOST_ITERATIONS)] = Field(
+        -1, description="BasicSR's; has no effect here."
+    )
+    calibration_iter: Iterations = Field(50, description='How many iterations calibrate.')
+    stage_iter: Iterations = Field(50, description='Iterations after which fine-tuning goes on to the next stage.')
     stages: tuple[Stage, ...] = Field(
         ('weight', 'activation', 'mapping'),
         min_length=1,

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import AsRegistered, Section, by_type, facts_of
-from dynq_basicsr.config.values import Count, Name, Number, Positive, Switch, Text, Whole, or_empty
+from dynq_basicsr.config.values import BatchSize, Name, Number, Positive, Switch, Text, Whole, Workers, or_empty
 from dynq_basicsr.errors import PATH, shown
 
 _ROOTS = ('dataroot_lq', 'dataroot_gt')
@@ -32,8 +32,8 @@ class DataSetOptions(Section):
     name: Name = Field(description='What the set is called in logs, records and folders of results.')
     phase: Literal['train', 'val', 'test'] = Field('train', exclude=True, description='Entered by BasicSR.')
     scale: Positive = Field(None, description='Of this set; entered by BasicSR from the top of the file.')
-    batch_size_per_gpu: Positive = Field(None, description='Images of a training batch, per process.')
-    num_worker_per_gpu: Count = Field(None, description='Processes that load training images, per process.')
+    batch_size_per_gpu: BatchSize = Field(None, description='Images of a training batch, per process.')
+    num_worker_per_gpu: Workers = Field(None, description='Processes that load training images, per process.')
     dataset_enlarge_ratio: Annotated[Whole, Field(ge=1, le=10**6)] = Field(
         1, description='How many times an epoch goes through the set.'
     )
@@ -41,7 +41,7 @@ class DataSetOptions(Section):
     prefetch_mode: Literal['cpu', 'cuda'] | None = Field(
         None, description='Load ahead in a thread, or onto the GPU (wants pin_memory: true); null: neither.'
     )
-    num_prefetch_queue: Positive = Field(1, description='Batches that prefetch_mode: cpu keeps ready.')
+    num_prefetch_queue: BatchSize = Field(1, description='Batches that prefetch_mode: cpu keeps ready.')
     pin_memory: Switch = Field(False, description='Whether batches lie in pinned memory.')
     persistent_workers: Switch = Field(False, description='Whether worker processes outlive an epoch.')
 

@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import AsRegistered, Section, by_type
-from dynq_basicsr.config.values import Count, Name, Number, Positive, Switch, Text
+from dynq_basicsr.config.values import BatchSize, Count, Name, Number, Positive, Switch, Text
 from dynq_basicsr.patch_grid import TilingOptions
 
 Side = Annotated[Number, Field(ge=1)]
@@ -82,7 +82,7 @@ class ValOptions(Section):
     patch_step: Positive | None = Field(
         None, description='LR pixels from patch to patch; below patch_size, patches overlap; null: they touch.'
     )
-    patch_batch: Positive = Field(4, description='Patches of one size that run together.')
+    patch_batch: BatchSize = Field(4, description='Patches of one size that run together.')
     patch_merge: Literal['average', 'split'] = Field(
         'average', description='Average overlaps (AdaBM), or split them in the middle (CADyQ, Granular-DQ).'
     )

@@ -7,21 +7,23 @@ from typing import Annotated
 from pydantic import Field
 
 from dynq_basicsr.config.training import Compile, Precision, TrainOptions
-from dynq_basicsr.config.values import Count, Positive, Rate, Switch, Text, Whole
+from dynq_basicsr.config.values import MOST_ITERATIONS, MOST_PATCHES, Rate, Switch, Text, Whole
 
 
 class GranularOptions(TrainOptions):
     """How Granular-DQ trains: weights, quantization steps and the controller, from the loss alone."""
 
-    adapt_iter: Count = Field(
+    adapt_iter: Annotated[Whole, Field(ge=0, le=MOST_ITERATIONS)] = Field(
         1000,
         description='Iterations in which thresholds follow the batches (ATC): the first epoch, which has 1000 '
         'iterations in the code family of the paper.',
     )
-    entropy_patches: Annotated[Whole, Field(ge=2)] = Field(
+    entropy_patches: Annotated[Whole, Field(ge=2, le=MOST_PATCHES)] = Field(
         2000, description='Training patches that the distribution of entropies is taken from.'
     )
-    calibration_patches: Positive = Field(64, description='Training patches that the first ranges are taken from.')
+    calibration_patches: Annotated[Whole, Field(ge=1, le=MOST_PATCHES)] = Field(
+        64, description='Training patches that the first ranges are taken from.'
+    )
     freeze_batch_norm: Switch = Field(
         True, description='Keep statistics of batch normalization, which a trained float network wants.'
     )

@@ -15,6 +15,7 @@ from dynq_basicsr.config.granular import GranularOptions
 from dynq_basicsr.config.logger import LoggerOptions
 from dynq_basicsr.config.network import Network, QuantizedNetworkOptions
 from dynq_basicsr.config.path import PathOptions
+from dynq_basicsr.config.policies import GranularDQPolicyOptions
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import Facts, Section, facts_of
 from dynq_basicsr.config.training import TrainOptions
@@ -24,6 +25,9 @@ from dynq_basicsr.errors import shown
 # What BasicSR's parse_options and train_pipeline write into the options beside what stands in the file.
 ADDED = ('dist', 'rank', 'world_size', 'auto_resume', 'is_train', 'root_path')
 ADDED_TO_PATH = ('experiments_root', 'models', 'training_states', 'log', 'visualization', 'results_root', 'root')
+
+# BasicSR's data set of images without ground truth, and ours in its place.
+_SINGLE = ('SingleImageDataset', 'CheckedSingleImageDataset')
 
 R = TypeVar('R', bound='RunOptions')
 
@@ -56,6 +60,7 @@ class RunOptions(Section):
     logger: or_empty(LoggerOptions) = Field(LoggerOptions(), description='Log and checkpoints.')
 
     trains: ClassVar[str] = 'QuantizedModel'
+    needs_ground_truth: ClassVar[bool] = True  # in its trainings
 
     @model_validator(mode='after')
     def _check_datasets(self, info: ValidationInfo) -> Self:
@@ -67,7 +72,17 @@ class RunOptions(Section):
                 where, known = 'training' if is_train else 'testing', ' or '.join(phases)
                 raise wrong(f'datasets.{key}', f'no such phase in {where}; call it {known}, or val_2 and so on.')
             _check_needs(f'datasets.{key}', data, self.scale if data.scale is None else data.scale, phase == 'train')
+            if phase == 'train' and self.needs_ground_truth and _lacks_ground_truth(data):
+                raise wrong(
+                    'datasets.train.type',
+                    f'{data.type} has no ground truth, which a training of {self.trains} needs; '
+                    'take PairedImageDataset.',
+                )
         return self
+
+
+def _lacks_ground_truth(data: DataSetOptions) -> bool:
+    return isinstance(data, LRCalibrationOptions) or data.type.removesuffix('_basicsr') in _SINGLE
 
 
 def _check_needs(section: str, data: DataSetOptions, scale: int | None, is_train: bool) -> None:
@@ -104,6 +119,7 @@ class AdaBMRunOptions(RunOptions):
     train: AdaBMOptions | None = Field(None, description='How to calibrate and fine-tune; read by trainings alone.')
 
     trains: ClassVar[str] = 'AdaBMModel'
+    needs_ground_truth: ClassVar[bool] = False
 
     @model_validator(mode='after')
     def _check_training(self, info: ValidationInfo) -> Self:
@@ -139,7 +155,11 @@ class GranularRunOptions(RunOptions):
     @model_validator(mode='after')
     def _check_training(self, info: ValidationInfo) -> Self:
         if facts_of(info).is_train:
-            _check_quantized(self, self.network_g)
+            network = self.network_g
+            _check_quantized(self, network)
+            if isinstance(network.policy, GranularDQPolicyOptions):
+                if conflict := network.policy.conflict(network.quantization.activation):
+                    raise wrong('network_g.policy', conflict)
         return self
 
 

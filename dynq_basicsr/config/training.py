@@ -9,7 +9,7 @@ from typing_extensions import Self
 
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import Section, by_type
-from dynq_basicsr.config.values import Count, Fraction, Means, Positive, Rate, Switch, Text, Whole
+from dynq_basicsr.config.values import MOST_ITERATIONS, Count, Fraction, Iterations, Means, Rate, Switch, Text, Whole
 
 Precision = Literal['auto', 'float32', 'bfloat16']
 Compile = Annotated[Switch | Literal['auto'], Means('auto, true or false')]
@@ -60,7 +60,7 @@ class CosineOptions(Section):
     section: ClassVar[str] = 'train.scheduler'
 
     type: Literal['CosineAnnealingRestartLR'] = Field(description='The learning rate falls along cosines.')
-    periods: tuple[Positive, ...] = Field(
+    periods: tuple[Iterations, ...] = Field(
         min_length=1, description='Iterations of each cosine; together at least total_iter.'
     )
     restart_weights: tuple[Rate, ...] = Field((1,), description='Factor on the first rate in each cosine.')
@@ -78,8 +78,8 @@ class TrainOptions(Section):
 
     section: ClassVar[str] = 'train'
 
-    total_iter: Positive = Field(description='Iterations of the training.')
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = Field(
+    total_iter: Iterations = Field(description='Iterations of the training.')
+    warmup_iter: Annotated[Whole, Field(ge=-1, le=MOST_ITERATIONS)] = Field(
         -1, description='Iterations in which the learning rate rises to its value; -1: none.'
     )
     ema_decay: Fraction = Field(0, description='What the averaged network keeps of itself in an iteration; 0: none.')

@@ -73,6 +73,12 @@ def or_empty(kind: Any, empty: Any = None) -> Any:
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_as_whole)]
 Positive = Annotated[Whole, Field(ge=1)]
 Count = Annotated[Whole, Field(ge=0)]
+# Bounds far above what anybody runs, so that a slip of the pen is a sentence and no overflow or exhausted memory.
+MOST_ITERATIONS = 10**9
+Iterations = Annotated[Whole, Field(ge=1, le=MOST_ITERATIONS)]
+BatchSize = Annotated[Whole, Field(ge=1, le=10**5)]
+Workers = Annotated[Whole, Field(ge=0, le=1024)]
+MOST_PATCHES = 10**7
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Rate = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]

@@ -232,6 +232,8 @@ def prepare(hr: Sequence[Path], out: Path, scale: int, lmdb: bool = False, tile:
     Raises:
         DynqError: On anything the user can mend; ``out`` is then as it was.
     """
+    if tile is not None and not lmdb:
+        raise DynqError(f'--tile {tile}: only LMDBs are cut into tiles; add --lmdb, or leave --tile out.')
     tile = TILE - TILE % scale if tile is None else tile
     if lmdb and (tile < scale or tile % scale):
         below = max(tile - tile % scale, scale)

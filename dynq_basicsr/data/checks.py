@@ -144,9 +144,12 @@ class _Checked(Dataset):
             if opt.get(key) is None:
                 raise DynqError(f'{section}: the option {key} is missing; add it to the option file.')
         _check_sources(section, opt, self.roots)
-        super().__init__(opt)
+        paths = None
         if opt['io_backend']['type'] == 'disk' and opt.get('meta_info_file') is not None:
-            self.paths = _listed_paths(section, opt, self.roots)  # BasicSR cuts names at their first space
+            paths = _listed_paths(section, opt, self.roots)
+        super().__init__(opt)
+        if paths is not None:
+            self.paths = paths  # BasicSR cuts names at their first space
 
     def __getitem__(self, index: int) -> dict:
         """As BasicSR's.

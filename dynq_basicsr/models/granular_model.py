@@ -99,7 +99,7 @@ class GranularDQModel(QuantizedModel):
         net, dataset, seed = self.network, self.opt['datasets']['train'], self.opt.get('manual_seed') or 0
         if net.input_channels == 1:  # as ``feed_data`` gives them
             dataset = {**dataset, 'color': 'y'}
-        cache = Path(self.opt['path']['experiments_root']).parent / 'measures'
+        cache = Path(self.opt['path']['experiments_root']).parent / '.measures'
         measures = survey(dataset, net.policy.measure, self.recipe.entropy_patches, cache, seed)
         self._set_mode(training=False)
         calibration = Calibration(net, Clipping(bit_aware=False), measures)
@@ -138,6 +138,7 @@ class GranularDQModel(QuantizedModel):
         if kind in FUSED:
             options.setdefault('fused', fused(self.device))
         self.optimizer_g = self.get_optimizer(kind, [group for group in groups if group['params']], **options)
+        self.optimizer_g.register_step_post_hook(lambda *_: net.policy.settle())  # before the moving averages
         self.optimizers.append(self.optimizer_g)
 
     def iterate(self, current_iter: int) -> None:

@@ -15,8 +15,9 @@ from basicsr.utils.registry import (
     Registry,
 )
 
-from dynq_basicsr.archs.arch_options import check_network
+from dynq_basicsr.archs.arch_options import check_network, image_format
 from dynq_basicsr.archs.community import import_spandrel
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.archs.spandrel_arch import check_spandrel
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.compat.registries import find, names
@@ -85,16 +86,19 @@ def try_network(opt: Mapping) -> None:
         opt: BasicSR's options, checked.
 
     Raises:
-        DynqError: If the network refuses its options, or the checkpoint does not fit.
+        DynqError: If the network refuses its options or has another scale than the run, or the checkpoint does not fit.
     """
-    network, path = opt['network_g'], opt['path']
+    network, path, scale = opt['network_g'], opt['path'], opt.get('scale')
     with torch.random.fork_rng(devices=[]):
         try:
             net = build_network(network)
         except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
             raise DynqError(f'network_g: {network["type"]} refuses its options ({error}).') from error
-    if path.get('pretrain_network_g'):
-        load_weights(net, path['pretrain_network_g'], path.get('param_key_g', 'params'))
+        if path.get('pretrain_network_g'):
+            load_weights(net, path['pretrain_network_g'], path.get('param_key_g', 'params'))
+        own = net.scale if isinstance(net, QuantizedSR) else image_format(net, network).scale
+    if scale is not None and own != scale:
+        raise DynqError(f'scale: {scale}, but results of network_g are {own} times as large; make the two agree.')
 
 
 def _check_train(train: Mapping) -> None:

@@ -13,15 +13,22 @@ from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from filelock import FileLock, Timeout
+from torch.utils.data import Dataset
 
 from dynq_basicsr.atomic import sweep
 from dynq_basicsr.compat.epochs import batches_per_epoch, too_few_images
 from dynq_basicsr.compat.registries import find, is_ours, run_is_ours
 from dynq_basicsr.data.checks import CHECKED
+from dynq_basicsr.data.pairs import check_sizes
+from dynq_basicsr.data.sources import read_file, read_lmdb
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.image_bytes import read_size
 from dynq_basicsr.models.patchwise_model import needs_ground_truth
 from dynq_basicsr.models.pictures import outputs
 from dynq_basicsr.training.distributed import gather
+
+LOOKED_AT = 8  # images of a data set whose headers are read before a run; each is checked again when its turn comes
+_LEAST_SIDE = {'calculate_ssim': 11}  # pixels that a metric compares, at least: SSIM's window
 
 
 class Run:
@@ -81,10 +88,13 @@ def prepare(opt: dict) -> Run | None:
         What the run holds until it ends; None on the processes that write nothing.
 
     Raises:
-        DynqError: If a data set cannot serve, results would overwrite each other, or another run has the folder.
+        DynqError: If there is no data set or one cannot serve, results would overwrite each other, or another run has
+            the folder.
     """
     if not run_is_ours(opt):
         return None
+    if not opt['datasets']:
+        raise DynqError('datasets: there is no data set to test; give one, called test or test_1.')
     for options in opt['datasets'].values():
         strict = CHECKED.get(find(DATASET_REGISTRY, options['type']))
         if strict:
@@ -114,7 +124,14 @@ def _check_dataset(phase: str, options: Mapping, opt: Mapping) -> None:
     if not is_ours(kind):  # building those of others may cost anything
         return
     dataset = kind(deepcopy(options))
-    if options['phase'] == 'train':
+    is_train = options['phase'] == 'train'
+    known = all(options.get(key) for key in (('scale', 'gt_size') if is_train else ('scale',)))  # not so in any run
+    for sizes in _first_sizes(dataset, options) if known else ():
+        if 'gt' in sizes:
+            check_sizes(options, sizes)
+        if not is_train:
+            _check_borders(sizes['lq'], options['scale'], opt)
+    if is_train:
         if batches_per_epoch(len(dataset), options, opt) == 0:
             raise too_few_images(len(dataset), options)
         return
@@ -128,6 +145,36 @@ def _check_dataset(phase: str, options: Mapping, opt: Mapping) -> None:
                     f'datasets.{phase}: {writers[output]} and {file} would have the same name in the results, '
                     f'{output}; rename one of them.'
                 )
+
+
+def _first_sizes(dataset: Dataset, options: Mapping) -> Iterator[dict[str, tuple[str, int, int]]]:
+    """Name, width and height in pixels of ``lq`` and, where there is, ``gt``, of the first images."""
+    roots = getattr(type(dataset), 'roots', ())  # a data set without such has looked at its images itself
+    backend = options['io_backend']['type'] if roots else None
+    if backend not in ('disk', 'lmdb'):
+        return
+    rows = [one if isinstance(one, Mapping) else {'lq_path': one} for one in dataset.paths[:LOOKED_AT]]
+    found: list[dict[str, tuple[str, int, int]]] = [{} for _ in rows]
+    for root in roots:
+        role = root.removeprefix('dataroot_')
+        files = [row[f'{role}_path'] for row in rows]
+        contents = map(read_file, files) if backend == 'disk' else read_lmdb(options[root], files)
+        for sizes, file, content in zip(found, files, contents, strict=True):
+            name = file if backend == 'disk' else f'key {file!r} of {options[root]}'
+            sizes[role] = (name, *read_size(content, name))
+    yield from found
+
+
+def _check_borders(image: tuple[str, int, int], scale: int, opt: Mapping) -> None:
+    """Refuse metrics that would have nothing to compare between the borders of a result."""
+    name, *sides = image
+    for key, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
+        border, least = metric.get('crop_border'), _LEAST_SIDE.get(metric['type'], 1)
+        if isinstance(border, int) and min(sides) * scale - 2 * border < least:
+            raise DynqError(
+                f'val.metrics.{key}.crop_border: {border} leaves too little of the result of {name}, '
+                f'{sides[0] * scale}x{sides[1] * scale} pixels; give a smaller one, or larger images.'
+            )
 
 
 def _check_metrics(phase: str, options: Mapping, kind: type, opt: Mapping) -> None:
@@ -159,7 +206,7 @@ def _take_hold(folder: Path) -> Run | None:
     if get_dist_info()[0] == 0:
         try:
             run = Run(folder)
-            for place in (folder, folder / 'models', folder / 'training_states', folder.parent / 'measures'):
+            for place in (folder, folder / 'models', folder / 'training_states', folder.parent / '.measures'):
                 sweep(place)
         except DynqError as one:
             error = one

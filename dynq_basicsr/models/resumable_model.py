@@ -27,8 +27,8 @@ TOO_LARGE = 1e15  # a parameter whose products soon leave float32
 class ResumableModel(PatchwiseModel):
     """Saves what a training needs to go on, bit for bit on one CPU process (see ``interrupted_epoch``).
 
-    Ctrl-C and SIGTERM end a training after the iteration at hand, whose state is saved. One that diverges ends with a
-    sentence; the last good checkpoint stays. A subclass trains in ``iterate``.
+    Ctrl-C, SIGTERM and SIGHUP end a training after the iteration at hand, whose state is saved. One that diverges ends
+    with a sentence; the last good checkpoint stays. A subclass trains in ``iterate``.
 
     Args:
         opt: BasicSR's options.
@@ -204,7 +204,13 @@ class ResumableModel(PatchwiseModel):
 
         A validation that was due when the state was saved, and did not come to its end, is made up for.
         """
-        super().resume_training(resume_state)
+        try:
+            super().resume_training(resume_state)
+        except (AssertionError, ValueError, KeyError) as error:
+            raise DynqError(
+                f'path.resume_state: {self.opt["path"].get("resume_state")} is of other optimizers or schedulers than '
+                'this option file; resume with the options of the run that saved it.'
+            ) from error
         self.recall_memory(resume_state)
         metrics = ((self.opt.get('val') or {}).get('metrics') or {}).keys()
         best = resume_state.get('best_metric_results', {})
@@ -244,11 +250,17 @@ class ResumableModel(PatchwiseModel):
         dataset = dataloader.dataset.opt['name']
         if get_dist_info()[0] == 0:
             file = Path(self.opt['path']['experiments_root']) / 'curve.csv'
-            iteration = min(current_iter, self.opt['train']['total_iter'])  # BasicSR counts one more after its loop
-            add_to_curve(file, iteration, self.worked, dataset, self.metric_results)
+            add_to_curve(file, self._iteration(current_iter), self.worked, dataset, self.metric_results)
         self._validated[dataset] = current_iter
         if self._saved and self._saved[1] == current_iter:  # BasicSR saves before it validates
             self.save_training_state(*self._saved)
+
+    def _iteration(self, current_iter: int) -> int:
+        """The number of the last iteration; BasicSR counts one more after its loop."""
+        return min(current_iter, self.opt['train']['total_iter'])
+
+    def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
+        super()._update_best_metric_result(dataset_name, metric, val, self._iteration(current_iter))
 
     def _evaluate_image(self, *arguments: object) -> dict[str, object]:
         if self.is_train and not self.opt['dist'] and self.interruption.asked:

@@ -174,6 +174,9 @@ class BitPolicy(nn.Module):
         """
         raise DynqError(f'network_g.policy: {type(self).__name__} tells no runtime how it chooses; it runs in PyTorch.')
 
+    def settle(self) -> None:
+        """Told that an optimizer has stepped; brings parameters back to where they may be."""
+
     def check_values(self) -> None:
         """Told that a checkpoint was loaded, all of whose values are finite.
 

@@ -134,12 +134,12 @@ class GranularityEntropyPolicy(BitPolicy):
         """ATC: move each quantile towards the place of its threshold among the entropies of a batch (Eq. 10).
 
         t becomes gamma t + (1 - gamma) (H_t - min) / (max - min), within [0, 1], and quantiles stay apart. All
-        processes see the smallest and largest entropy of all their batches.
+        processes see the smallest and largest entropy of all their batches. Where no layer adapts, nothing moves.
 
         Args:
             image: The batch, (N, C, H, W).
         """
-        if not (self.adaptive_thresholds and self.entropy_bits):
+        if not (self.num_layers and self.adaptive_thresholds and self.entropy_bits):
             return
         values = entropy(image)
         extremes = torch.stack([-values.min(), values.max()])

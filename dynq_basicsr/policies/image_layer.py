@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.config.policies import AdaBMPolicyOptions
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.policies.base import (
     POLICIES,
     AdaptiveBody,
@@ -143,6 +144,16 @@ class ImageLayerPolicy(BitPolicy):
             'thresholds': self.ordered_thresholds().tolist(),
             'codes': [names[bits] for bits in self._by_factor()],
         }
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep the thresholds in order, which a step may have let pass each other."""
+        self.thresholds.copy_(self.ordered_thresholds())
+
+    def check_values(self) -> None:
+        """Thresholds must ascend, as ``settle`` leaves them."""
+        if (self.thresholds.diff() < 0).any():
+            raise DynqError('the thresholds of its policy do not ascend')
 
     def summary(self) -> str:
         """Thresholds and layer bits."""

@@ -7,20 +7,23 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, 'SIGHUP', None)  # of a terminal that closes; Windows has none
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP else []))
 INTERRUPTED = 130  # exit code of a process that Ctrl-C ends
 
 
 class Interruption:
-    """Takes Ctrl-C and SIGTERM while a training goes on, also where a shell started it with Ctrl-C switched off.
+    """Takes Ctrl-C, SIGTERM and SIGHUP while a training goes on.
 
-    The first one only sets ``asked``, for whoever looks between iterations. A second Ctrl-C ends the process at once.
+    It takes Ctrl-C also where a shell switched it off; SIGHUP stays ignored where it is, as ``nohup`` wants it. The
+    first signal only sets ``asked``, for whoever looks between iterations. A second one ends the process at once.
 
     Args:
         patient: Take any further one for the first, as where whoever started several processes sends them, too.
@@ -41,6 +44,8 @@ class Interruption:
         if self._before or threading.current_thread() is not threading.main_thread():
             return
         for kind in SIGNALS:
+            if kind == _HANGUP and signal.getsignal(kind) == signal.SIG_IGN:
+                continue
             handler = _Handler(self, signal.getsignal(kind))
             signal.signal(kind, handler)
             self._before[kind] = handler.before
@@ -96,7 +101,8 @@ class _Handler:
 
 def _say(message: str) -> None:
     """Write past Python's buffers: a signal may have interrupted somebody at just these."""
-    os.write(2, f'\ndynq_basicsr: {message}\n'.encode())
+    with suppress(OSError):  # of a terminal that is gone
+        os.write(2, f'\ndynq_basicsr: {message}\n'.encode())
 
 
 def spare_workers(loader: DataLoader) -> None:
@@ -117,7 +123,8 @@ class _Spared:
         self._then = then
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for kind in SIGNALS:
+            signal.signal(kind, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda kind, frame: signal.signal(kind, signal.SIG_DFL))
         if self._then:
             self._then(worker)

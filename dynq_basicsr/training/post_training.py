@@ -168,6 +168,7 @@ class PostTraining:
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()
+        self.net.policy.settle()
         self.figures.note(iteration, losses, {'bits': bits})
 
     def _losses(self, stage: str, images: Tensor, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:

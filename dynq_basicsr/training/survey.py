@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from basicsr.data import build_dataset
 from basicsr.utils import get_root_logger
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from tqdm import tqdm
 
 from dynq_basicsr.atomic import write_whole
+from dynq_basicsr.compat.interrupted_epoch import random_states, randomness_kept, restore
 
 BATCH = 16
 # Options of a data set that do not change which patches can be drawn.
@@ -25,7 +28,8 @@ _LOADING = ('batch_size_per_gpu', 'num_worker_per_gpu', 'prefetch_mode', 'num_pr
 def draw_patches(dataset: Mapping, count: int, seed: int = 0) -> Iterator[Tensor]:
     """Draw LR patches as training does, with augmentation, in batches of 16.
 
-    A process of its own reads them, so no random state of this one changes, and an LMDB stays free to be opened here.
+    A process of its own reads them, so an LMDB stays free to be opened here; where the data set's
+    ``num_worker_per_gpu`` is 0 and it is no LMDB, this one does. No random state of this process changes.
 
     Args:
         dataset: BasicSR's options of the training set.
@@ -38,9 +42,28 @@ def draw_patches(dataset: Mapping, count: int, seed: int = 0) -> Iterator[Tensor
     images = build_dataset(dict(dataset))
     generator = torch.Generator().manual_seed(seed)
     sampler = RandomSampler(images, replacement=True, num_samples=count, generator=generator)
-    loader = DataLoader(images, BATCH, sampler=sampler, num_workers=1, generator=generator)
-    for batch in loader:
+    apart = dataset.get('num_worker_per_gpu') != 0 or (dataset.get('io_backend') or {}).get('type') == 'lmdb'
+    loader = DataLoader(images, BATCH, sampler=sampler, num_workers=int(apart), generator=generator)
+    batches = iter(loader) if apart else _with_random_states_of_its_own(loader, seed)
+    for batch in batches:
         yield batch['lq']
+
+
+def _with_random_states_of_its_own(loader: DataLoader, seed: int) -> Iterator[dict]:
+    """The batches of a loader without workers, whose augmentation draws from this process's generators."""
+    with randomness_kept():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        batches, states = iter(loader), random_states()
+    while True:
+        with randomness_kept():
+            restore(states)
+            batch = next(batches, None)
+            states = random_states()
+        if batch is None:
+            return
+        yield batch
 
 
 def _content_mark(root: Path) -> list[int]:

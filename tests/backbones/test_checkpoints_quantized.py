@@ -131,6 +131,18 @@ def test_a_float_network_with_a_part_called_backbone(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
+def test_thresholds_of_complexities_that_descend_are_refused(tmp_path, quantized_edsr):
+    net, path = quantized_edsr(policy={'type': 'AdaBM'}), tmp_path / 'net.pth'
+    with torch.no_grad():
+        net.policy.thresholds.copy_(net.policy.thresholds.flip(0) + 3)
+    torch.save({'params': net.state_dict()}, path)
+    with pytest.raises(DynqError, match=r'net\.pth: the thresholds of its policy do not ascend'):
+        load_weights(quantized_edsr(policy={'type': 'AdaBM'}), path)
+    net.policy.settle()  # as training does after each step
+    torch.save({'params': net.state_dict()}, path)
+    load_weights(quantized_edsr(policy={'type': 'AdaBM'}), path)
+
+
 @pytest.mark.parametrize('key, change', [
     ('entropies', lambda values: values.flip(0)), ('quantiles', lambda values: values.flip(0)),
     ('quantiles', lambda values: values - 1), ('quantiles', lambda values: values + 0.5),

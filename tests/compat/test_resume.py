@@ -66,3 +66,31 @@ def test_weights_are_no_training_state(tmp_path):
     torch.save({'params': {}}, tmp_path / 'x.state')
     with pytest.raises(DynqError, match='holds no training state'):
         load_resume_state({'auto_resume': False, 'path': {'resume_state': str(tmp_path / 'x.state')}})
+
+
+@pytest.mark.parametrize('changes, told', [
+    ({'iter': 'x'}, 'iter is no whole number'),
+    ({'epoch': -1}, 'epoch is no whole number'),
+    ({'schedulers': None}, 'lacks the list of schedulers'),
+    ({'optimizers': [{'state': {0: {'exp_avg': torch.tensor([1.0, torch.nan])}}}]}, 'NaN or infinity'),
+    ({'loop': 3}, 'loop is no list'),
+])  # fmt: skip
+def test_states_that_no_training_can_go_on_from(tmp_path, changes, told):
+    opt = save_run(tmp_path, 9, 10)
+    path = tmp_path / 'training_states' / '10.state'
+    torch.save(torch.load(path) | changes, path)
+    with pytest.warns(UserWarning, match=rf'passes over .*10\.state.*{told}'):
+        assert load_resume_state(opt)['iter'] == 9
+    with pytest.raises(DynqError, match=rf'10\.state.*{told}'):
+        load_resume_state(opt | {'auto_resume': False, 'path': opt['path'] | {'resume_state': str(path)}})
+
+
+def test_a_state_of_another_name_comes_with_its_networks_and_gets_folders(tmp_path):
+    (tmp_path / 'old').mkdir()
+    save_run(tmp_path / 'old', 9)
+    new = {key: str(tmp_path / 'new' / key) for key in ('models', 'training_states')}
+    state = tmp_path / 'old' / 'training_states' / '9.state'
+    opt = {'network_g': {}, 'path': {'experiments_root': str(tmp_path / 'new'), 'resume_state': str(state), **new}}
+    assert load_resume_state(opt)['iter'] == 9
+    assert opt['path']['pretrain_network_g'] == str(tmp_path / 'old' / 'models' / 'net_g_9.pth')
+    assert (tmp_path / 'new' / 'models').is_dir() and (tmp_path / 'new' / 'training_states').is_dir()

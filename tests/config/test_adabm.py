@@ -80,10 +80,10 @@ def test_other_stages_keep_the_rest():
     ({'stages': 'weight'}, r'train\.stages'),
     ({'precision': 'half'}, r"train\.precision: must be one of auto, float32, bfloat16, not 'half'"),
     ({'compile': 'yes'}, r"train\.compile: must be auto, true or false, not 'yes'"),
-    ({'total_iter': 0}, r'train\.total_iter: must be a whole number >= 1, not 0'),
+    ({'total_iter': 0}, r'train\.total_iter: must be a whole number from 1 to 1000000000, not 0'),
     ({'total_iter': '100'}, r'train\.total_iter'),
     ({'calibration_iter': 0}, r'train\.calibration_iter'),
-    ({'stage_iter': 2.5}, r'train\.stage_iter: must be a whole number >= 1, not 2\.5'),
+    ({'stage_iter': 2.5}, r'train\.stage_iter: must be a whole number from 1 to 1000000000, not 2\.5'),
     ({'stage_iter': None}, r'train\.stage_iter'),
     ({'calibration_iter': 401}, r'train\.total_iter: 400 iterations are fewer than the 401'),
 ])  # fmt: skip

@@ -79,6 +79,20 @@ def test_every_option_file_is_right(path):
     ({'datasets:val:io_backend': {'type': 'tape'}}, r"io_backend\.type: must be one of disk, lmdb, not 'tape'"),
     ({'datasets:valid': {'type': 'PairedImageDataset', 'name': 'x', 'dataroot_lq': 'x', 'dataroot_gt': 'y'}},
      r'^datasets\.valid: no such phase in training; call it train or val'),
+    ({'datasets:train:num_worker_per_gpu': 1e6}, r'num_worker_per_gpu: must be a whole number from 0 to 1024'),
+    ({'datasets:train:batch_size_per_gpu': 1e9}, r'batch_size_per_gpu: must be a whole number from 1 to 100000'),
+    ({'datasets:train:type': 'SingleImageDataset'}, r'^datasets\.train\.type: SingleImageDataset has no ground truth'),
+    ({'datasets:train': {'type': 'LRCalibrationDataset', 'name': 'x', 'dataroot_lq': 'x', 'num_worker_per_gpu': 0,
+                         'batch_size_per_gpu': 1}},
+     r'^datasets\.train\.type: LRCalibrationDataset has no ground truth, which a training of GranularDQModel needs'),
+    ({'train:total_iter': 1e30}, r'^train\.total_iter: must be a whole number from 1 to 1000000000'),
+    ({'train:warmup_iter': 1e30}, r'^train\.warmup_iter: must be a whole number from -1 to 1000000000'),
+    ({'train:entropy_patches': 1e9}, r'^train\.entropy_patches: must be a whole number from 2 to 10000000'),
+    ({'train:calibration_patches': 1e9}, r'^train\.calibration_patches: must be a whole number from 1 to 10000000'),
+    ({'val:patch_batch': 1e9}, r'^val\.patch_batch: must be a whole number from 1 to 100000'),
+    ({'network_g:quantization': None}, r'^network_g\.policy: activations are float .*no bits to decide'),
+    ({'network_g:quantization': {}}, r'^network_g\.policy: activations are float'),
+    ({'network_g:quantization': ...}, r'^network_g\.policy: activations are float'),
     ({'scale': 'x'}, "^scale: must be a whole number >= 1, not 'x'"),
     ({'scale': None}, '^scale: must be a whole number >= 1, not None'),
     ({'scale': -2}, '^scale'),
@@ -108,6 +122,12 @@ def test_every_option_file_is_right(path):
 def test_what_cannot_work_is_named(changes, named):
     with pytest.raises(DynqError, match=named):
         parse(GranularRunOptions, granular(**changes), TRAINING)
+
+
+def test_a_float_network_of_any_policy_may_be_tested():
+    options = granular(**{'network_g:quantization': None})
+    del options['datasets']['train']
+    assert not parse(GranularRunOptions, options, Facts()).network_g.quantization.enabled
 
 
 @pytest.mark.parametrize('changes', [

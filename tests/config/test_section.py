@@ -18,11 +18,11 @@ def read(stem):
 
 @pytest.mark.parametrize('given, sentence', [
     ({'total_iter': 1}, "train.total_iter: 1 iterations are fewer than the 50 of calibration_iter."),
-    ({'total_iter': 'x'}, "train.total_iter: must be a whole number >= 1, not 'x'."),
-    ({}, 'train.total_iter: missing; give a whole number >= 1.'),
+    ({'total_iter': 'x'}, "train.total_iter: must be a whole number from 1 to 1000000000, not 'x'."),
+    ({}, 'train.total_iter: missing; give a whole number from 1 to 1000000000.'),
     ([1], 'train: must be a mapping of options, not [1].'),
     ({'total_iter': 0, 'lr': {'weight': 'x'}, 'stages': []},
-     'train.total_iter: must be a whole number >= 1, not 0. (2 more to mend.)'),
+     'train.total_iter: must be a whole number from 1 to 1000000000, not 0. (2 more to mend.)'),
     ({'total_iter': 100, 'lr': {'wieght': 1}}, "train.lr: unknown option 'wieght'. Did you mean 'weight'?"),
     ({'lr': {'wieght': 1}}, "train.lr: unknown option 'wieght'. Did you mean 'weight'? (1 more to mend.)"),
     ({'total_iter': 100, 'precision': 'half'}, "train.precision: must be one of auto, float32, bfloat16, not 'half'."),

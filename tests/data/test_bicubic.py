@@ -113,7 +113,7 @@ def test_tiles_cover_every_pixel(height: int, width: int, size: int, scale: int)
     assert len(seen_hr) == hr.size and len(seen_lr) == lr.size
 
 
-@pytest.mark.parametrize('options', [[], ['--lmdb'], ['--tile', '160']])
+@pytest.mark.parametrize('options', [[], ['--lmdb']])
 def test_scale_3_needs_no_tile(tmp_path: Path, capsys, options) -> None:
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((162, 321, 3), np.uint8))
     words = ['data', 'bicubic', '--hr', str(tmp_path), '--scale', '3', *options, '--out']
@@ -121,6 +121,8 @@ def test_scale_3_needs_no_tile(tmp_path: Path, capsys, options) -> None:
     assert ('6 pairs' if options == ['--lmdb'] else '1 pairs') in capsys.readouterr().out
     assert cli.main([*words, str(tmp_path / 'other'), '--lmdb', '--tile', '160']) == 2
     assert '--tile 160 is not a positive multiple of --scale 3; give --tile 159.' in capsys.readouterr().err
+    assert cli.main([*words, str(tmp_path / 'other'), '--tile', '159']) == (2 if not options else 0)
+    assert ('--tile 159: only LMDBs are cut into tiles' in capsys.readouterr().err) is (not options)
 
 
 @pytest.mark.parametrize('case', ['absent', 'empty', 'corrupt', 'alpha', 'deep', 'small', 'again', 'tile', 'twins'])

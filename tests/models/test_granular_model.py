@@ -1,5 +1,6 @@
 """Granular-DQ's training: what is measured first, what learns, what is saved."""
 
+import random
 import shutil
 import time
 from pathlib import Path
@@ -245,19 +246,21 @@ def test_from_scratch_ranges_fit_what_batch_norm_gives_in_training(granular_opti
     assert tops[False] > 1.5 * tops[True]
 
 
-def test_drawing_patches_leaves_random_states_alone(granular_options):
-    dataset = granular_options()['datasets']['train']
+@pytest.mark.parametrize('workers', [0, 1])
+def test_drawing_patches_leaves_random_states_alone(granular_options, workers):
+    dataset = granular_options()['datasets']['train'] | {'num_worker_per_gpu': workers}
     torch.manual_seed(1)
-    before = torch.get_rng_state()
+    before, python = torch.get_rng_state(), random.getstate()
     first = torch.cat(list(draw_patches(dataset, 20, seed=4)))
     assert first.shape == (20, 3, 32, 32) and torch.equal(torch.get_rng_state(), before)
+    assert random.getstate() == python
     assert torch.equal(first, torch.cat(list(draw_patches(dataset, 20, seed=4))))
     assert not torch.equal(first, torch.cat(list(draw_patches(dataset, 20, seed=5))))
 
 
 @pytest.mark.parametrize('changes, named', [
-    ({'adapt_iter': -1}, r'train\.adapt_iter: must be a whole number >= 0'),
-    ({'entropy_patches': 1}, r'train\.entropy_patches: must be a whole number >= 2'),
+    ({'adapt_iter': -1}, r'train\.adapt_iter: must be a whole number from 0 to 1000000000'),
+    ({'entropy_patches': 1}, r'train\.entropy_patches: must be a whole number from 2 to 10000000'),
     ({'lr_range': -1}, r'train\.lr_range'),
     ({'lr_gate': 'x'}, r'train\.lr_gate'),
     ({'precision': 'half'}, r'train\.precision: must be one of auto, float32, bfloat16'),

@@ -6,11 +6,14 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from basicsr.test import test_pipeline as run_test_pipeline
 from basicsr.utils import get_root_logger
+from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 from basicsr.utils.logger import initialized_logger
 
 from dynq_basicsr.data.checks import CheckedPairedImageDataset
@@ -25,7 +28,7 @@ def evaluate(tmp_path, photographs, float_checkpoint, monkeypatch):
     """Test the float network by BasicSR's tester; returns the folder of results."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*sets, save_img=True, **val):
+    def run(*sets, save_img=True, checkpoint=str(float_checkpoint), arguments=(), **val):
         options = {
             'name': 'tiny', 'model_type': 'QuantizedModel', 'scale': 2, 'num_gpu': 0, 'manual_seed': 0,
             'datasets': {
@@ -35,18 +38,65 @@ def evaluate(tmp_path, photographs, float_checkpoint, monkeypatch):
                 }
                 for number, one in enumerate(sets or [{}])
             },
-            'network_g': EDSR, 'path': {'pretrain_network_g': str(float_checkpoint)},
+            'network_g': EDSR, 'path': {'pretrain_network_g': checkpoint},
             'val': {'save_img': save_img, 'suffix': None, 'patch_size': 48, **val},
         }  # fmt: skip
         for one in options['datasets'].values():
             if one['type'] == 'SingleImageDataset':
                 del one['dataroot_gt']
         (tmp_path / 'options.yml').write_text(yaml.safe_dump(options))
-        monkeypatch.setattr(sys, 'argv', ['test.py', '-opt', 'options.yml'])
+        monkeypatch.setattr(sys, 'argv', ['test.py', '-opt', 'options.yml', *arguments])
         run_test_pipeline(str(tmp_path))
         return tmp_path / 'results' / 'tiny'
 
     return run
+
+
+def run_is_refused(evaluate, tmp_path, words, *sets, **val):
+    with pytest.raises(DynqError, match=words):
+        evaluate(*sets, **val)
+    assert not (tmp_path / 'results').exists()
+
+
+def test_ground_truth_of_another_size_is_refused(evaluate, tmp_path, photographs):
+    small = str(photographs / 'LR')
+    run_is_refused(evaluate, tmp_path, 'at scale 2 GT must be', {'dataroot_gt': small}, metrics=PSNR)
+
+
+def test_so_is_that_of_an_lmdb(evaluate, tmp_path, photographs):
+    names = sorted(path.name for path in (photographs / 'LR').iterdir())
+    for kind in ('LR', 'HR'):
+        keys = [Path(name).stem for name in names]
+        make_lmdb_from_imgs(str(photographs / kind), str(tmp_path / f'{kind}.lmdb'), names, keys)
+    roots = {'dataroot_lq': str(tmp_path / 'LR.lmdb'), 'dataroot_gt': str(tmp_path / 'HR.lmdb')}
+    lmdb = {'io_backend': {'type': 'lmdb'}}
+    wrong = lmdb | {'dataroot_lq': roots['dataroot_gt'], 'dataroot_gt': roots['dataroot_lq']}
+    run_is_refused(evaluate, tmp_path, r'key .* of .*LR\.lmdb: GT is .* at scale 2 GT must be', wrong)
+    assert (evaluate(lmdb | roots, metrics=PSNR) / 'metrics.json').exists()
+
+
+@pytest.mark.parametrize('kind', ['PairedImageDataset', 'SingleImageDataset'])
+def test_a_border_that_leaves_nothing_is_refused(evaluate, tmp_path, kind):
+    metrics = {'niqe': {'type': 'calculate_niqe', 'crop_border': 5000}}
+    words = r'val\.metrics\.niqe\.crop_border: 5000 leaves too little of the result of .*\.png'
+    run_is_refused(evaluate, tmp_path, words, {'type': kind}, metrics=metrics)
+
+
+def test_a_border_that_leaves_no_window_of_ssim_is_refused(evaluate, tmp_path, photographs):
+    side = min(2 * min(cv2.imread(str(path)).shape[:2]) for path in (photographs / 'LR').iterdir())
+    metrics = {'ssim': {'type': 'calculate_ssim', 'crop_border': side // 2 - 5}}
+    run_is_refused(evaluate, tmp_path, r'ssim\.crop_border: \d+ leaves too little', metrics=metrics)
+
+
+def test_a_scale_that_is_not_the_network_s_is_refused(evaluate, tmp_path, monkeypatch):
+    monkeypatch.setitem(EDSR, 'upscale', 4)
+    words = r'^scale: 2, but results of network_g are 4 times as large'
+    run_is_refused(evaluate, tmp_path, words, checkpoint=None)
+
+
+def test_a_test_without_a_data_set_is_refused(evaluate, tmp_path):
+    arguments = ['--force_yml', 'datasets:test_0=~']
+    run_is_refused(evaluate, tmp_path, '^datasets: there is no data set to test', arguments=arguments)
 
 
 PSNR = {'psnr': {'type': 'calculate_psnr', 'crop_border': 2}}

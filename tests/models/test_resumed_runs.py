@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dynq_basicsr.compat import interrupted_epoch
+from dynq_basicsr.errors import DynqError
 from tests.models.runs import assert_equal, content
 
 
@@ -43,6 +44,17 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(run, workers):
         run(last, workers, '--auto_resume')
         assert_equal(content(experiment, last), expected)
     assert [path.name for path in experiment.parent.glob('[!.]*')] == ['tiny']
+
+
+def test_a_state_of_another_name_is_resumed_in_folders_of_its_own(run, tmp_path):
+    old = run(2, 0).rename(tmp_path / 'experiments' / 'old')
+    state = old / 'training_states' / '2.state'
+    new = run(3, 0, '--force_yml', f'path:resume_state={state}')
+    assert content(new, 3)['training_states/3.state']['iter'] == 3
+    saved = torch.load(state, weights_only=True)
+    torch.save(saved | {'optimizers': saved['optimizers'] * 2}, state)
+    with pytest.raises(DynqError, match=r'2\.state is of other optimizers or schedulers'):
+        run(3, 0, '--force_yml', f'path:resume_state={state}')
 
 
 def test_plain_values_only(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from basicsr.models.base_model import BaseModel
 from basicsr.utils import misc
 
 from dynq_basicsr.atomic import temporary_beside
@@ -54,6 +55,26 @@ def test_so_has_one_that_goes_on_with_other_batches(run):
     experiment = run(6, 0)
     run(13, 0, '--auto_resume', datasets={'train': {'batch_size_per_gpu': 1}})  # nine an epoch in place of four
     assert iterations(experiment)[-1] == 13
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'gt_size': 4096}, 'smaller than the patch of gt_size 4096'),
+    ({'dataroot_gt': 'dataroot_lq'}, 'at scale 2 GT must be'),
+])  # fmt: skip
+def test_pairs_that_do_not_fit_are_refused_before_anything_is_moved(run, photographs, changes, words):
+    experiment = run(2, 0)
+    if 'dataroot_gt' in changes:
+        changes = {'dataroot_gt': str(photographs / 'LR')}
+    with pytest.raises(DynqError, match=words):
+        run(2, 0, datasets={'train': changes})
+    assert not list(experiment.parent.glob('tiny_archived_*'))
+
+
+def test_the_best_iteration_is_one_of_the_training_s(run, monkeypatch):
+    iterations = []
+    monkeypatch.setattr(BaseModel, '_update_best_metric_result', lambda *arguments: iterations.append(arguments[-1]))
+    run(3, 0)
+    assert iterations == [2, 3]
 
 
 def test_a_data_set_that_does_not_fill_a_batch_is_refused_before_anything_is_moved(run):

@@ -141,6 +141,13 @@ def test_thresholds_follow_the_batch_by_equation_10(seen_as):
     assert one.quantiles.tolist() == pytest.approx(expected, abs=1e-3)
 
 
+def test_nothing_moves_where_no_layer_adapts():
+    one = GranularityEntropyPolicy(AdaptiveBody(0, ActivationOptions(), CHANNELS), GranularDQPolicyOptions())
+    before = one.quantiles.clone()
+    one.adapt(images(3))
+    assert torch.equal(one.quantiles, before)
+
+
 @pytest.mark.parametrize('momentum', [0.0, 0.5])
 @pytest.mark.parametrize('batch', [[1.0, 1.01], [2.99, 3.0], [2.39, 2.41], [2.0, 2.0]])
 def test_thresholds_never_cross(batch, momentum, seen_as):

@@ -37,6 +37,14 @@ def test_command_draws_another_checkpoint(option_file, image, tmp_path, monkeypa
     assert drawn == [7]
 
 
+def test_command_loads_plugins(option_file, image, tmp_path, capsys):
+    mine = tmp_path / 'mine.py'
+    mine.write_text('raise ValueError("was read")')
+    arguments = ['-opt', option_file, '--image', image, '--out', 'bits.png', '--plugin', mine]
+    assert cli.main(['report', 'bitmaps', *map(str, arguments)]) == 2
+    assert 'mine.py' in (error := capsys.readouterr().err) and 'was read' in error
+
+
 def test_uncalibrated_network_is_refused(option_file, image, tmp_path, capsys):
     backbone = yaml.safe_load(option_file.read_text())['network_g']['backbone']
     torch.save({'params': build_network(backbone).state_dict()}, tmp_path / 'net.pth')

@@ -93,6 +93,13 @@ def test_without_a_checkpoint_thresholds_are_quantiles(option_file, capsys):
     assert f'{COUNT} patches of the test, 4 bits 30.0 %, 5 bits 40.0 %, 8 bits 30.0 %' in shares
 
 
+def test_command_loads_plugins(option_file, tmp_path, capsys):
+    mine = tmp_path / 'mine.py'
+    mine.write_text('raise ValueError("was read")')
+    assert run(option_file, '--set', 'val', '--plugin', str(mine))[0] == 2
+    assert 'mine.py' in (error := capsys.readouterr().err) and 'was read' in error
+
+
 def test_patches_are_those_of_the_test(option_file):
     found, name, what = entropies.measure(option_file, 'val', 5)
     images = [as_batch(cv2.imread(str(option_file.parent / 'LR' / f'{one}.png'))) for one in 'ab']

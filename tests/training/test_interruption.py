@@ -46,6 +46,23 @@ def test_the_first_is_noted_and_the_second_ends_the_process(seen, capfd, kind):
     assert seen == [kind]
 
 
+@pytest.mark.skipif(not hasattr(signal, 'SIGHUP'), reason='this system has no SIGHUP')
+def test_a_terminal_that_closes_is_noted_unless_the_process_was_started_to_outlive_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        one, other = Interruption(), Interruption()
+        one.listen()
+        send(signal.SIGHUP)
+        one.stop_listening()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+        other.listen()
+        send(signal.SIGHUP)
+        other.stop_listening()
+        assert one.asked and not other.asked and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_of_several_processes_none_ends_by_itself(seen, capfd):
     one = Interruption(patient=True)
     one.listen()

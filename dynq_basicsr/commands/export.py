@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError
 
@@ -26,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', metavar='FILE', help=what)
     what = 'measure the data sets of the option file, too, for the manifest'
     parser.add_argument('--expected', action='store_true', help=what)
-    what = 'Python file or module that registers architectures of your own; may be repeated'
-    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    add_plugin(parser)
 
 
 def run(given: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 
 from dynq_basicsr import _autoload
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require_basicsr
 from dynq_basicsr.errors import DynqError
 
@@ -20,8 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', required=True, metavar='FILE', help='the option file')
     parser.add_argument('--force_yml', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
                         help='set options, as train:total_iter=500')  # fmt: skip
-    what = 'Python file or module that registers architectures, models or data sets of your own; may be repeated'
-    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    add_plugin(parser)
     parser.add_argument('--auto_resume', action='store_true', help='go on from the last saved state')
     parser.add_argument('--debug', action='store_true', help='a short run under the name debug_NAME')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none', help='of several processes')

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError
 
@@ -45,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument('--arch', nargs='+', metavar=('NAME', 'key=value'), help=what)
     network.add_argument('--scale', type=int, help='the enlargement')
     network.add_argument('--value-range', type=float, help='what the network takes for white: 1 or 255')
-    what = 'Python file or module that registers architectures of your own; may be repeated'
-    network.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    add_plugin(network)
     parser.add_argument('--no-export', action='store_true', help='write the checkpoint, but no graphs')
 
 

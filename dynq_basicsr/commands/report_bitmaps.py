@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.plugins import load_plugins
 
@@ -21,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', type=Path, help='instead of path.pretrain_network_g of the option file')
     parser.add_argument('--image', required=True, type=Path, help='the LR image')
     parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
-    what = 'Python file or module that registers architectures of your own; may be repeated'
-    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    add_plugin(parser)
 
 
 def run(given: argparse.Namespace) -> None:

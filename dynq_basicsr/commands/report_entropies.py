@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.plugins import load_plugins
@@ -22,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
     parser.add_argument('--set', dest='name', help='key in datasets (default: train, or else the first one)')
     parser.add_argument('--patches', type=int, default=2000, help='of a training set (default: %(default)s)')
-    what = 'Python file or module that registers architectures of your own; may be repeated'
-    parser.add_argument('--plugin', action='append', default=[], metavar='FILE', help=what)
+    add_plugin(parser)
 
 
 def run(given: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ INSTALL_REQUIRES = ['numpy', 'simplejpeg', 'tqdm']
 # is another one already (BasicSR brings opencv-python), install without extras: `dynq doctor` names what is missing.
 OPENCV = 'opencv-python-headless'
 TRAIN = [
-    'torch>=2.4', 'safetensors', 'pydantic>=2', 'pyyaml', 'filelock', 'matplotlib', 'tensorboard',
+    'torch>=2.4', 'safetensors', 'pydantic>=2.10', 'pyyaml', 'filelock', 'matplotlib', 'tensorboard',
     # What `import basicsr` 1.4.2 needs beside these. SciPy 2 removes a module that its NIQE imports; distutils comes
     # from setuptools since Python 3.12.
     OPENCV, 'lmdb', 'pillow', 'requests', 'scipy<2', 'setuptools>=77',
@@ -30,7 +30,7 @@ EXTRAS_REQUIRE = {
     'train': TRAIN,
     'export': [*TRAIN, 'onnx', 'onnxscript', 'onnxruntime'],
     'community': [*TRAIN, 'spandrel>=0.4'],
-    'dev': ['pytest', 'hypothesis', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
+    'dev': ['pytest', 'hypothesis', 'jsonschema', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
 }
 
 

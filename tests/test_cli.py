@@ -29,7 +29,7 @@ def leaves(group: cli.Group = cli.DYNQ, words: tuple[str, ...] = ()):
             yield pytest.param((*words, name), command, id=' '.join((*words, name)))
 
 
-@pytest.mark.parametrize('words, command', leaves())
+@pytest.mark.parametrize('words, command', list(leaves()))
 def test_help_of_every_command(words, command, capsys):
     with pytest.raises(SystemExit) as ending:
         cli.main([*words, '--help'])

@@ -43,7 +43,7 @@ PARTS = (
     Part('torchvision', 'torchvision', ''),
     Part('BasicSR', 'basicsr', ''),
     Part('safetensors', 'safetensors', 'safetensors', ('train',)),
-    Part('pydantic', 'pydantic', 'pydantic>=2', ('train',)),
+    Part('pydantic', 'pydantic', 'pydantic>=2.10', ('train',)),
     Part('PyYAML', 'yaml', 'pyyaml', ('train',)),
     Part('filelock', 'filelock', 'filelock', ('train',)),
     Part('Matplotlib', 'matplotlib', 'matplotlib', ('train',)),

@@ -70,9 +70,9 @@ def test_what_is_missing_and_what_brings_it(run, without):
     code, report = run()
     assert code == 0 and report['uses'] == {
         'upscale': '',
-        'quantize and train': 'pip install "torch>=2.4" "pydantic>=2", then dynq doctor --fix',
-        'export': 'pip install "torch>=2.4" "pydantic>=2" onnx, then dynq doctor --fix',
-        'community': 'pip install "torch>=2.4" "pydantic>=2", then dynq doctor --fix',
+        'quantize and train': 'pip install "torch>=2.4" "pydantic>=2.10", then dynq doctor --fix',
+        'export': 'pip install "torch>=2.4" "pydantic>=2.10" onnx, then dynq doctor --fix',
+        'community': 'pip install "torch>=2.4" "pydantic>=2.10", then dynq doctor --fix',
     }
     torch = next(one for one in report['findings'] if one['name'] == 'PyTorch')
     assert torch['state'] == '' and torch['cure'] == 'pip install "torch>=2.4"'

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, shown
 
 if TYPE_CHECKING:
     from dynq_basicsr.workflow.quantized import Quantized
@@ -133,7 +133,9 @@ def read_arch(words: list[str] | None) -> dict[str, object] | None:
     for word in words[1:]:
         key, equals, value = word.partition('=')
         if not equals or not key:
-            raise DynqError(f'--arch: write options as key=value, not {word!r}.')
+            raise DynqError(f'--arch: write options as key=value, not {shown(word)}.')
+        if key == 'type':
+            raise DynqError(f'--arch: the architecture is named first, here {words[0]}; leave type out.')
         options[key] = parse_value(value)
     return options
 

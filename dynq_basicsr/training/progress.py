@@ -17,8 +17,8 @@ LINE_EVERY = 15.0  # seconds
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook, which shows widgets."""
-    return 'ipykernel' in sys.modules and find_spec('ipywidgets') is not None
+    """Whether this process is the kernel of a notebook."""
+    return 'ipykernel' in sys.modules
 
 
 class TrainingBar:
@@ -41,11 +41,11 @@ class TrainingBar:
         self._began = self._told = time.monotonic()
         if not shown:
             return
-        if in_notebook():
+        if in_notebook() and find_spec('ipywidgets'):
             from tqdm.notebook import tqdm as widget
 
             self._bar = self._stack.enter_context(widget(total=total, initial=done, unit='it'))
-        elif sys.stderr.isatty():
+        elif in_notebook() or sys.stderr.isatty():
             self._stack.enter_context(logging_redirect_tqdm(loggers=[get_root_logger()]))
             self._bar = self._stack.enter_context(tqdm(total=total, initial=done, unit='it', dynamic_ncols=True))
 

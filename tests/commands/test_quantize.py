@@ -174,3 +174,5 @@ def test_an_architecture_on_the_command_line():
     assert read_arch(None) is None
     with pytest.raises(DynqError, match='key=value'):
         read_arch(['EDSR', 'num_feat'])
+    with pytest.raises(DynqError, match='leave type out'):
+        read_arch(['EDSR', 'type=RDN'])

@@ -81,11 +81,23 @@ def test_a_notebook_gets_a_widget(monkeypatch):
             pass
 
     monkeypatch.setattr(progress, 'in_notebook', lambda: True)
+    monkeypatch.setattr(progress, 'find_spec', lambda name: name)
     monkeypatch.setitem(sys.modules, 'tqdm.notebook', type(sys)('tqdm.notebook'))
     sys.modules['tqdm.notebook'].tqdm = Widget
     bar = TrainingBar(1, every=2)
     bar.update('joint', dict)
     assert made == [{'total': 1, 'initial': 0, 'unit': 'it'}, 'joint', 'closed']
+
+
+def test_a_notebook_without_widgets_gets_a_bar_of_text(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, 'stderr', stream)
+    monkeypatch.setattr(progress, 'in_notebook', lambda: True)
+    monkeypatch.setattr(progress, 'find_spec', lambda name: None)
+    bar = TrainingBar(2)
+    bar.update('joint', dict)
+    bar.close()
+    assert 'joint' in stream.getvalue()
 
 
 def test_this_process_is_no_notebook():

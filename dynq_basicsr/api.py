@@ -65,9 +65,10 @@ def quantize(
         DynqError: One sentence about what does not fit.
     """
     from dynq_basicsr.doctor.require import require_basicsr
+    from dynq_basicsr.registration import register
 
     require_basicsr()
-    load_plugins(plugins)
+    register(plugins)
     from dynq_basicsr.workflow.make import make
 
     return make(
@@ -109,18 +110,10 @@ def load(
 
         return FrozenModel(path, runtime, threads, patch)
     from dynq_basicsr.doctor.require import require_basicsr
+    from dynq_basicsr.registration import register
 
     require_basicsr()
-    load_plugins(plugins)
+    register(plugins)
     from dynq_basicsr.workflow.restore import restore
 
     return restore(path, model, device, patch)
-
-
-def load_plugins(plugins: Sequence[str | PathLike]) -> None:
-    """Register our classes, and those of the files or modules named."""
-    from importlib import import_module
-
-    import_module('dynq_basicsr.plugin').register()
-    if plugins:
-        import_module('dynq_basicsr.plugins').load_plugins([str(one) for one in plugins])

@@ -1,5 +1,6 @@
 """The three lines of Python."""
 
+import os
 import subprocess
 import sys
 
@@ -77,3 +78,10 @@ def test_importing_is_light():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == '[]'
+
+
+def test_the_start_up_hook_is_not_needed(tmp_path):
+    code = f'import dynq_basicsr\ndynq_basicsr.load({str(tmp_path / "absent.pth")!r})'
+    off = os.environ | {'DYNQ_BASICSR_AUTOLOAD': '0'}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=off)
+    assert 'DynqError' in done.stderr.splitlines()[-1] and 'no such checkpoint' in done.stderr

@@ -48,10 +48,11 @@ def run(given: argparse.Namespace) -> None:
     require('onnx', 'onnxruntime')
     from dynq_basicsr import api
     from dynq_basicsr.patch_grid import TilingOptions
+    from dynq_basicsr.registration import register
     from dynq_basicsr.workflow.tested import export_tested, summary
 
     if given.opt:
-        api.load_plugins(given.plugin)
+        register(given.plugin)
         exported = export_tested(given.opt, checkpoint, given.output, given.expected)
     else:
         quantized = api.load(checkpoint, device='cpu', plugins=given.plugin)

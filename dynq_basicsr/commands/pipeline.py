@@ -8,10 +8,10 @@ import os
 import sys
 from importlib import import_module
 
-from dynq_basicsr import _autoload
 from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require_basicsr
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.registration import register
 
 DISK_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))
 
@@ -40,12 +40,7 @@ def run(given: argparse.Namespace, module: str, pipeline: str) -> None:
         DynqError: If something is missing or the options do not fit.
     """
     require_basicsr()
-    _autoload.install(force=True)
-    import_module('basicsr')
-    # Again, because the start-up hook swallows what goes wrong here; registering twice is harmless.
-    import_module('dynq_basicsr.plugin').register()
-    if given.plugin:
-        import_module('dynq_basicsr.plugins').load_plugins(given.plugin)
+    register(given.plugin)
     before = sys.argv
     sys.argv = [sys.argv[0], *command_line(given)]  # BasicSR reads it
     try:

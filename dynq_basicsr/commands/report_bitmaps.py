@@ -13,7 +13,6 @@ from pathlib import Path
 
 from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
-from dynq_basicsr.plugins import load_plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,6 @@ def run(given: argparse.Namespace) -> None:
     from dynq_basicsr.report.bit_map import save_bit_map
     from dynq_basicsr.report.one_image import read_lr_image, register_plugin, use_network
 
-    register_plugin()
-    load_plugins(given.plugin)
+    register_plugin(given.plugin)
     lq = read_lr_image(given.image)
     save_bit_map(lq, use_network(given.opt, lq, given.checkpoint), given.out)

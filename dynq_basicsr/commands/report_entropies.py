@@ -13,7 +13,6 @@ from pathlib import Path
 from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.plugins import load_plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +41,7 @@ def run(given: argparse.Namespace) -> None:
     from dynq_basicsr.report import entropies as report
     from dynq_basicsr.report.one_image import register_plugin
 
-    register_plugin()
-    load_plugins(given.plugin)
+    register_plugin(given.plugin)
     trained = given.checkpoint and report.thresholds_of_checkpoint(given.opt, given.checkpoint)
     entropies, name, what = report.measure(given.opt, given.name, given.patches)
     thresholds = trained or report.thresholds_of_quantiles(given.opt, entropies)

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
+from functools import partial
 
 from dynq_basicsr.commands import pipeline
 
 add_arguments = pipeline.add_arguments
-
-
-def run(given: argparse.Namespace) -> None:
-    """Evaluate by an option file.
-
-    Args:
-        given: The command line.
-
-    Raises:
-        DynqError: If something is missing or the options do not fit.
-    """
-    pipeline.run(given, 'basicsr.test', 'test_pipeline')
+run = partial(pipeline.run, module='basicsr.test', pipeline='test_pipeline')

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
+from functools import partial
 
 from dynq_basicsr.commands import pipeline
 
 INTERRUPTED = '--auto_resume goes on from the last saved state, if there is one.'
 add_arguments = pipeline.add_arguments
-
-
-def run(given: argparse.Namespace) -> None:
-    """Train by an option file.
-
-    Args:
-        given: The command line.
-
-    Raises:
-        DynqError: If something is missing or the options do not fit.
-    """
-    pipeline.run(given, 'basicsr.train', 'train_pipeline')
+run = partial(pipeline.run, module='basicsr.train', pipeline='train_pipeline')

@@ -15,6 +15,7 @@ from dynq_basicsr.config.training import Compile, Precision
 from dynq_basicsr.config.values import MOST_ITERATIONS, Fraction, Iterations, Number, Rate, Switch, Whole, or_empty
 
 JOINT = 'joint'
+CALIBRATION = 'calibration'  # the stage before those of fine-tuning
 Stage = Literal['weight', 'activation', 'mapping', 'joint']
 
 
@@ -122,7 +123,7 @@ class AdaBMOptions(RangeOptions):
     def stage(self, iteration: int) -> str:
         """Stage of an iteration of the loop, counted from 1: ``calibration`` or one of ``stages``."""
         if iteration <= self.calibration_iter:
-            return 'calibration'
+            return CALIBRATION
         return self.stages[self._epoch(iteration) % len(self.stages)]
 
     def decay(self, iteration: int) -> float:

@@ -73,15 +73,27 @@ def _list(given: Path, output: Path, recursive: bool) -> Iterator[tuple[Path, Pa
     if given.resolve() == output.resolve():
         raise DynqError(f'{given}: results would lie among the images; give another folder as --output.')
     found, results = False, output.resolve()
-    for path in sorted(given.rglob('*') if recursive else given.iterdir()):
-        hidden = any(part.startswith('.') for part in path.relative_to(given).parts)
-        if hidden or path.suffix.lower() not in READABLE or not path.is_file() or results in path.resolve().parents:
+    for path in pictures_in(given, recursive):
+        if results in path.resolve().parents:
             continue
         found = True
         yield path, path.parent.relative_to(given)
     if not found:
         hint = '' if recursive else '; --recursive looks into the folders below it'
         raise DynqError(f'{given}: the folder holds no images ({", ".join(READABLE)}){hint}.')
+
+
+def pictures_in(folder: Path, recursive: bool = False) -> Iterator[Path]:
+    """The files in a folder that are images by their ending, sorted; hidden ones do not count.
+
+    Args:
+        folder: The folder.
+        recursive: Look into the folders below it, too.
+    """
+    for path in sorted(folder.rglob('*') if recursive else folder.iterdir()):
+        hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in READABLE and path.is_file():
+            yield path
 
 
 def prepare_output(output: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from dynq_basicsr.deploy.pictures import Picture, read_picture, upscale_picture
+from dynq_basicsr.deploy.pictures import as_picture, upscale_picture
 from dynq_basicsr.deploy.router import Router, RunOptions
-from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions
 
 
@@ -56,18 +54,6 @@ class FrozenModel:
         Raises:
             DynqError: If the picture or the result is not sound.
         """
-        if not isinstance(image, np.ndarray | str | os.PathLike):
-            raise DynqError(f'an image must be an array or a file, not {type(image).__name__}.')
-        if isinstance(image, np.ndarray):
-            pixels = image[..., None] if image.ndim == 2 else image
-            if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype not in (np.uint8, np.uint16):
-                raise DynqError(
-                    f'an image must be (H, W, 3) or (H, W), uint8 or uint16, not {image.dtype} {image.shape}.'
-                )
-        else:
-            try:
-                pixels = read_picture(Path(image)).colour
-            except OSError as error:
-                raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
-        result = upscale_picture(Picture(pixels), self._router, int(np.iinfo(pixels.dtype).max)).colour
+        picture = as_picture(image)
+        result = upscale_picture(picture, self._router, int(np.iinfo(picture.colour.dtype).max)).colour
         return result[..., 0] if result.shape[2] == 1 else result

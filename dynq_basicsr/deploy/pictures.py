@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from dynq_basicsr.deploy.bicubic import enlarge
 from dynq_basicsr.deploy.decide import LUMA
 from dynq_basicsr.deploy.router import Router
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, shown
 from dynq_basicsr.image_bytes import decode, read_facts, unreadable
 from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
 
@@ -51,6 +52,29 @@ def read_picture(path: Path) -> Picture:
     if facts.channels == 1 or image.shape[2] == 1:
         return Picture(image[..., :1], alpha)
     return Picture(cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2RGB), alpha)
+
+
+def as_picture(image: np.ndarray | str | os.PathLike) -> Picture:
+    """A picture from Python.
+
+    Args:
+        image: (H, W, 3) RGB or (H, W) grey, uint8 or uint16; or a file, whose transparency is left out.
+
+    Raises:
+        DynqError: If it is neither, or the file cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        try:
+            return Picture(read_picture(Path(image)).colour)
+        except OSError as error:
+            raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
+    if not isinstance(image, np.ndarray):
+        raise DynqError(f'an image must be an array or a file, not {shown(image)}.')
+    pixels = image[..., None] if image.ndim == 2 else image
+    sound = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size
+    if not sound or pixels.dtype not in (np.uint8, np.uint16):
+        raise DynqError(f'an image must be (H, W, 3) or (H, W), uint8 or uint16, not {image.dtype} {image.shape}.')
+    return Picture(pixels)
 
 
 def upscale_picture(

@@ -29,7 +29,7 @@ from dynq_basicsr.config.evaluation import ValOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.image_bytes import write_image
 from dynq_basicsr.models.pictures import bit_map_path, image_name, picture_path
-from dynq_basicsr.models.tiling import run_tiled, tile_boxes
+from dynq_basicsr.models.tiling import finite, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
@@ -120,9 +120,7 @@ class PatchwiseModel(SRModel):
             self.usage.add(indices, net.plan.adaptive, bits)
         else:
             result = run_padded(net, patches, self._takes.sizes)
-        if not torch.isfinite(result).all():  # here, since rounding to 8 bits turns infinity into white
-            raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
-        return result
+        return finite(result)
 
     @torch.no_grad()
     def test(self) -> None:

@@ -38,25 +38,30 @@ def complete_network(opt: dict) -> None:
         )
     given = {key: value for key, value in network.items() if value is not None}
     described = described_network(path, opt['path'].get('param_key_g', 'params'))
-    opt['network_g'] = {**described, **given}
-
-
-def described_network(path: str | Path, param_key: str | None = 'params') -> dict[str, object]:
-    """The arguments of ``QuantizedSR`` that a quantized checkpoint holds.
-
-    Args:
-        path: The checkpoint.
-        param_key: See ``read_checkpoint``.
-
-    Raises:
-        DynqError: If it describes none, or another version's, or one that does not fit its weights.
-    """
-    state, description = read_checkpoint(path, param_key)
-    if not description:
+    if not described:
         raise DynqError(
             f'network_g.backbone: missing, and {path} does not describe a quantized network; give the options of the '
             'backbone.'
         )
+    opt['network_g'] = {**described, **given}
+
+
+def described_network(
+    path: str | Path, param_key: str | None = 'params', option: str = 'path.pretrain_network_g'
+) -> dict[str, object]:
+    """The arguments of ``QuantizedSR`` that a quantized checkpoint holds; empty where it describes none.
+
+    Args:
+        path: The checkpoint.
+        param_key: See ``read_checkpoint``.
+        option: See ``read_checkpoint``.
+
+    Raises:
+        DynqError: If it describes another version's, or one that does not fit its weights.
+    """
+    state, description = read_checkpoint(path, param_key, option)
+    if not description:
+        return {}
     if not set(PARTS) <= set(description) <= {*PARTS, *FORMAT}:
         raise DynqError(
             f'{path}: describes its network by {", ".join(description)} instead of {", ".join(PARTS)}; it was '

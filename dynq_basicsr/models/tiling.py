@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
 
 
@@ -51,6 +52,17 @@ def run_tiled(image: Tensor, options: TilingOptions, run: Callable[[Tensor, list
     if options.patch_merge == 'average' and options.step < options.patch_size:
         _divide_by_covers(canvas, boxes, scale)
     return canvas
+
+
+def finite(result: Tensor) -> Tensor:
+    """What a network made of patches, if it is sound; rounding to 8 bits would turn infinity into white.
+
+    Raises:
+        DynqError: If it holds NaN or infinity.
+    """
+    if not torch.isfinite(result).all():
+        raise DynqError('the result holds NaN or infinity; the checkpoint is damaged.')
+    return result
 
 
 def _divide_by_covers(canvas: Tensor, boxes: list[Box], scale: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,11 @@ import numpy as np
 import torch
 import yaml
 
-from dynq_basicsr import _autoload
 from dynq_basicsr.compat.safe_yaml import OptionLoader
 from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.plugins import load_plugins
 from dynq_basicsr.quantization.usage import BitUsage
+from dynq_basicsr.registration import register
 
 if TYPE_CHECKING:
     from dynq_basicsr.models.quantized_model import QuantizedModel
@@ -58,11 +58,10 @@ def read_options(path: str | Path) -> dict:
     return options
 
 
-def register_plugin() -> None:
-    """Make BasicSR ready for commands that are none of its own; its logger tells warnings only."""
-    _autoload.install(force=True)
+def register_plugin(plugins: Iterable[str] = ()) -> None:
+    """Make BasicSR ready for commands that are none of its own, see ``register``; its logger tells warnings only."""
+    register(plugins)
     import_module('basicsr.utils').get_root_logger(log_level=logging.WARNING)
-    import_module('dynq_basicsr.plugin').register()
 
 
 def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **val: object) -> QuantizedModel:
@@ -82,8 +81,7 @@ def load_model(option_file: str | Path, checkpoint: str | Path | None = None, **
         path['pretrain_network_g'] = str(checkpoint)
     if not path.get('pretrain_network_g'):
         raise DynqError(f'{option_file}: path.pretrain_network_g is empty; give the calibrated one as --checkpoint.')
-    register_plugin()
-    load_plugins(options.get('plugins') or ())
+    register_plugin(options.get('plugins') or ())
     gpus = options.get('num_gpu', 0)
     return import_module('dynq_basicsr.models.quantized_model').QuantizedModel(
         {

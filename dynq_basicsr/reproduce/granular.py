@@ -12,10 +12,7 @@ interruption.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from dynq_basicsr.doctor.require import require_basicsr
+from dynq_basicsr.reproduce.entry import runner
 from dynq_basicsr.reproduce.granular_tables import ALL_SETS, BACKBONES, DATA_REMEDY, PATCHES, QUICK, TABLES
 from dynq_basicsr.reproduce.paper import GOES_ON, CostTable, Paper
 
@@ -30,18 +27,4 @@ PAPER = Paper(
 )
 INTERRUPTED = GOES_ON
 add_arguments = PAPER.add_arguments
-
-
-def run(given: argparse.Namespace) -> None:
-    """Make a table below the current directory.
-
-    Args:
-        given: The command line.
-
-    Raises:
-        DynqError: If something is missing, or rows failed.
-    """
-    require_basicsr()
-    from dynq_basicsr.reproduce import command
-
-    command.run(PAPER, given, Path.cwd())
+run = runner(PAPER)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.config.adabm import JOINT, AdaBMOptions
+from dynq_basicsr.config.adabm import CALIBRATION, JOINT, AdaBMOptions
 from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.numerics.matmul import matmul_dtype
@@ -26,7 +26,6 @@ from dynq_basicsr.training.optimizing import fused
 from dynq_basicsr.training.teacher import Teacher
 
 PEAK = 255  # losses are on the 0..255 scale, whatever range the backbone works in
-CALIBRATION = 'calibration'
 
 
 class PostTraining:

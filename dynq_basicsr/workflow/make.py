@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
+from dynq_basicsr.backbones.torch_files import read_torch_file
 from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.errors import DynqError, check_number, shown
 from dynq_basicsr.patch_grid import TilingOptions
@@ -23,7 +23,7 @@ from dynq_basicsr.training.progress import TrainingBar
 from dynq_basicsr.training.saving import save_atomically
 from dynq_basicsr.workflow.pictures import CropStream, Pictures, gather
 from dynq_basicsr.workflow.quantized import Quantized
-from dynq_basicsr.workflow.recipes import sections
+from dynq_basicsr.workflow.recipes import choose_recipe, network_sections, train_section
 from dynq_basicsr.workflow.source import find_network
 
 SAVE_EVERY = 30.0  # seconds of work that a crash may cost
@@ -60,21 +60,21 @@ def make(
     source = find_network(model, arch, scale)
     weight_bits = bits if weight_bits is None else weight_bits
     torch.manual_seed(seed)
-    network = sections(method, recipe, bits, weight_bits, scope, 1, 1)
+    made = choose_recipe(method, recipe)
+    network = network_sections(made, bits, weight_bits, scope)
     net = QuantizedSR(source.backbone, network['quantization'], network['policy'], value_range, output)
     if source.weights is not None:
         load_weights(net, source.weights, None, 'the path of the model')
-    if value_range is None and not net.image_format.certain and (shown := net.shown_value_range()) is not None:
-        net.set_value_range(shown)
+    if value_range is None and not net.image_format.certain and (found := net.shown_value_range()) is not None:
+        net.set_value_range(found)
     if scale is not None and net.scale != scale:
         raise DynqError(f'scale: the network enlarges by {net.scale}, not {scale}; leave it out.')
     if net.input_channels not in (1, 3):
         raise DynqError(f'model: takes images of {net.input_channels} channels; only 1 and 3 can be quantized here.')
     pictures = gather(images, calibration, net.input_channels, seed)
-    chosen = sections(method, recipe, bits, weight_bits, scope, len(pictures.calibration), pictures.patch)
-    options = AdaBMOptions.from_dict(chosen['train'])
+    train = train_section(made, len(pictures.calibration), pictures.patch)
     net.to(device, memory_format=torch.channels_last)
-    training = PostTraining(net, options, TrainingFigures())
+    training = PostTraining(net, AdaBMOptions.from_dict(train), TrainingFigures())
     earlier = _run(training, pictures, seed, Path(work) if work is not None else None)
     done = earlier + time.perf_counter() - began
     result = Quantized(net, TilingOptions())
@@ -82,7 +82,7 @@ def make(
     psnr, fab = result.agreement([_centre(one) for one in seen])
     result.report = {
         'found': f'{source.found} It takes {net.image_format.summary()}.',
-        'sections': chosen,
+        'sections': {**network, 'train': train},
         'backbone': source.backbone,
         'weights': source.weights,
         'images': len(pictures.calibration),
@@ -198,8 +198,8 @@ def _restore(training: PostTraining, work: Path | None, identity: str) -> int:
     if work is None or not work.is_file():
         return 0
     try:
-        state = torch.load(work, map_location='cpu', weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+        state = read_torch_file(work)
+    except DynqError:
         return 0
     if not isinstance(state, dict) or state.get('identity') != identity:
         return 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dynq_basicsr.archs.idn_arch import luma_of
-from dynq_basicsr.deploy.image_files import READABLE
+from dynq_basicsr.deploy.image_files import READABLE, pictures_in
 from dynq_basicsr.deploy.pictures import read_picture
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.workflow.recipes import BATCH, PATCH
@@ -98,11 +98,10 @@ def _files(images: Iterable[str | Path]) -> list[Path]:
     for given in images:
         path = Path(given)
         if path.is_dir():
-            named = (one for one in path.iterdir() if one.suffix.lower() in READABLE and not one.name.startswith('.'))
-            inside = [one for one in named if one.is_file()]
+            inside = list(pictures_in(path))
             if not inside:
                 raise DynqError(f'{path}: the folder holds no images ({", ".join(READABLE)}).')
-            found += sorted(inside)
+            found += inside
         elif path.is_file():
             found.append(path)
         else:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.manifest import NAME
-from dynq_basicsr.deploy.pictures import read_picture, to_grey
+from dynq_basicsr.deploy.pictures import as_picture, to_grey
 from dynq_basicsr.doctor.require import require
-from dynq_basicsr.errors import DynqError, shown
-from dynq_basicsr.models.tiling import run_tiled
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.tiling import finite, run_tiled
 from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
 from dynq_basicsr.quantization.cost import NetworkCost, measure_cost
 from dynq_basicsr.quantization.run import Mode
@@ -98,7 +98,7 @@ class Quantized:
             result, bits, _ = net(patches, mode=mode, details=True)
             if mode is not Mode.FLOAT:
                 usage.add(indices, net.plan.adaptive, bits)
-            return result
+            return finite(result)
 
         with _ONE_RUN:
             return run_tiled(image, tiling, run).clamp(0, 1), usage
@@ -152,17 +152,7 @@ class Quantized:
 
     def _pixels(self, image: np.ndarray | str | Path) -> tuple[Tensor, bool]:
         """A picture as (1, C, H, W) in [0, 1] with the network's channels, and whether it was grey."""
-        if isinstance(image, str | Path):
-            try:
-                image = read_picture(Path(image)).colour
-            except OSError as error:
-                raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
-        if not isinstance(image, np.ndarray):
-            raise DynqError(f'an image must be an array or a file, not {shown(image)}.')
-        array = image[..., None] if image.ndim == 2 else image
-        sound = array.ndim == 3 and array.shape[2] in (1, 3) and array.size
-        if not sound or array.dtype not in (np.uint8, np.uint16):
-            raise DynqError(f'an image must be (H, W, 3) or (H, W), uint8, not {image.dtype} {image.shape}.')
+        array = as_picture(image).colour
         grey = array.shape[2] == 1
         if self.channels == 1 and not grey:
             raise DynqError('the network takes grey images only; convert the image first.')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dynq_basicsr.errors import DynqError, nearest
 
 BATCH = 2
@@ -67,22 +69,12 @@ METHODS: dict[str, dict[str, dict]] = {
 }
 
 
-def sections(
-    method: str, recipe: str | None, bits: int, weight_bits: int, scope: str, images: int, patch: int
-) -> dict[str, dict]:
-    """The sections of an option file that a method and its recipe come down to.
+def choose_recipe(method: str, recipe: str | None) -> dict:
+    """One of ``METHODS``' recipes.
 
     Args:
         method: One of ``METHODS``.
         recipe: One of the method's; None: its first.
-        bits: Base bits of activations, 2..8.
-        weight_bits: Bits of weights, 2..8.
-        scope: ``body`` or ``full``, see ``QuantizationOptions``.
-        images: How many there are to calibrate with.
-        patch: Side of the patches that calibration sees, LR pixels.
-
-    Returns:
-        ``quantization``, ``policy`` and ``train``.
 
     Raises:
         DynqError: If there is no such method or recipe.
@@ -93,11 +85,21 @@ def sections(
     recipe = next(iter(recipes)) if recipe is None else recipe
     if recipe not in recipes:
         raise DynqError(f'recipe: {method} has {" and ".join(recipes)}, not {recipe!r}.')
-    made = recipes[recipe]
-    calibration = -(-images // BATCH)
-    train = {'total_iter': calibration + made['tuning'], 'calibration_iter': calibration, **made['train']}
-    if 'patch_size' in train:
-        train['patch_size'] = min(train['patch_size'], patch)
+    return recipes[recipe]
+
+
+def network_sections(made: Mapping, bits: int, weight_bits: int, scope: str) -> dict[str, dict]:
+    """What a recipe makes of ``network_g``.
+
+    Args:
+        made: The recipe.
+        bits: Base bits of activations, 2..8.
+        weight_bits: Bits of weights, 2..8.
+        scope: ``body`` or ``full``, see ``QuantizationOptions``.
+
+    Returns:
+        ``quantization`` and ``policy``.
+    """
     return {
         'quantization': {
             'scope': scope,
@@ -105,5 +107,19 @@ def sections(
             'activation': {'bits': bits},
         },
         'policy': dict(made['policy']),
-        'train': train,
     }
+
+
+def train_section(made: Mapping, images: int, patch: int) -> dict[str, object]:
+    """What a recipe makes of ``train``.
+
+    Args:
+        made: The recipe.
+        images: How many there are to calibrate with.
+        patch: Side of the patches that calibration sees, LR pixels.
+    """
+    calibration = -(-images // BATCH)
+    train = {'total_iter': calibration + made['tuning'], 'calibration_iter': calibration, **made['train']}
+    if 'patch_size' in train:
+        train['patch_size'] = min(train['patch_size'], patch)
+    return train

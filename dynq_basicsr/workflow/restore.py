@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.backbones.checkpoints import load_weights, read_checkpoint
+from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.self_description import described_network
 from dynq_basicsr.patch_grid import TilingOptions
@@ -24,10 +24,9 @@ def restore(
     patch: int | None = None,
 ) -> Quantized:
     """Load a quantized checkpoint; see ``dynq_basicsr.load``."""
-    _, description = read_checkpoint(path, None, 'the path')
-    if not description:
+    network = described_network(path, option='the path')
+    if not network:
         raise DynqError(f'{path}: describes no quantized network; quantize it first, as `dynq quantize` does.')
-    network = described_network(path)
     if model is not None:
         network['backbone'] = copy.deepcopy(model)
     net = QuantizedSR(**network)

@@ -5,7 +5,13 @@ import pytest
 from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.workflow.recipes import METHODS, sections
+from dynq_basicsr.workflow.recipes import METHODS, choose_recipe, network_sections, train_section
+
+
+def sections(method, recipe, bits, weight_bits, scope, images, patch):
+    made = choose_recipe(method, recipe)
+    return {**network_sections(made, bits, weight_bits, scope), 'train': train_section(made, images, patch)}
+
 
 ALL = [(method, recipe) for method, recipes in METHODS.items() for recipe in recipes]
 

@@ -19,6 +19,7 @@ INSTALL_REQUIRES = ['numpy', 'simplejpeg', 'tqdm']
 # Four distributions provide `cv2`, and a requirement cannot say "any of them", so OpenCV is in extras only. Where there
 # is another one already (BasicSR brings opencv-python), install without extras: `dynq doctor` names what is missing.
 OPENCV = 'opencv-python-headless'
+ONNXRUNTIME = 'onnxruntime>=1.23'  # earlier ones do not unpack weights of 4 bits
 TRAIN = [
     'torch>=2.4', 'safetensors', 'pydantic>=2.10', 'pyyaml', 'filelock', 'matplotlib', 'tensorboard',
     # What `import basicsr` 1.4.2 needs beside these. SciPy 2 removes a module that its NIQE imports; distutils comes
@@ -26,11 +27,11 @@ TRAIN = [
     OPENCV, 'lmdb', 'pillow', 'requests', 'scipy<2', 'setuptools>=77',
 ]  # fmt: skip
 EXTRAS_REQUIRE = {
-    'deploy': [OPENCV, 'onnxruntime'],  # no torch
+    'deploy': [OPENCV, ONNXRUNTIME],  # no torch
     'train': TRAIN,
-    'export': [*TRAIN, 'onnx', 'onnxscript', 'onnxruntime'],
+    'export': [*TRAIN, 'onnx', 'onnxscript', ONNXRUNTIME],
     'community': [*TRAIN, 'spandrel>=0.4'],
-    'dev': ['pytest', 'hypothesis', 'jsonschema', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
+    'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'jsonschema', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
 }
 
 

@@ -91,17 +91,10 @@ class Assembler:
         self._named.add(name)
         scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
         if grid.top == 255:
-            return self.round(source, scale, zero, output=name), scale, zero
-        integers = self.round(source, scale, zero)
-        return self.limit(integers, writer.constant(np.uint8(grid.top)), output=name), scale, zero
-
-    def round(self, source: str, scale: str, zero: str, output: str | None = None) -> str:
-        """Write a value as integers 0 .. 255."""
-        return self.writer.op('QuantizeLinear', source, scale, zero, output=output)
-
-    def limit(self, integers: str, top: str, output: str | None = None) -> str:
-        """Write integers as those that are at most ``top``."""
-        return self.writer.op('Clip', integers, '', top, output=output)
+            return writer.op('QuantizeLinear', source, scale, zero, output=name), scale, zero
+        integers = writer.op('QuantizeLinear', source, scale, zero)
+        # not Min, which ONNX Runtime before 1.24 (the last for Python 3.10 is older) does not have for bytes
+        return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
 
     def dequantize(self, integers: str, scale: str, zero: str = '', axis: int = 0) -> str:
         """Write integers as floats, ``scale * (integers - zero)``.

@@ -57,27 +57,13 @@ class KernelAssembler(Assembler):
         """Write a node; ``PRelu`` in parts, since ONNX Runtime's takes ten times as long."""
         if node.op_type != 'PRelu' or node.input[1] not in self.base.constants:
             return super().add_node(node)
-        writer, x = self.writer, node.input[0]
-        below = writer.op('Clip', x, '', writer.constant(np.float32(0)))
-        writer.op('Add', writer.op('Relu', x), writer.op('Mul', below, node.input[1]), output=node.output[0])
+        writer, (x, slopes) = self.writer, node.input
+        if (self.base.constants[slopes] <= 1).all():
+            writer.op('Max', x, writer.op('Mul', x, slopes), output=node.output[0])
+        else:
+            below = writer.op('Mul', writer.op('Clip', x, '', writer.constant(np.float32(0))), slopes)
+            writer.op('Add', writer.op('Relu', x), below, output=node.output[0])
         return None
-
-    def round(self, source: str, scale: str, zero: str, output: str | None = None) -> str:
-        """See ``Assembler``; of a ``PRelu``, whose result is the larger of two, the larger integer.
-
-        That is the same, since rounding keeps their order; ONNX Runtime compares bytes several times as fast as floats.
-        """
-        maker = self._makers.get(source)
-        slopes = self.base.constants.get(maker.input[1]) if maker is not None and maker.op_type == 'PRelu' else None
-        if slopes is None or not (slopes <= 1).all():
-            return super().round(source, scale, zero, output)
-        x, below = maker.input[0], self.writer.op('Mul', *maker.input)
-        sides = (super(KernelAssembler, self).round(side, scale, zero) for side in (x, below))
-        return self.writer.op('Max', *sides, output=output)
-
-    def limit(self, integers: str, top: str, output: str | None = None) -> str:
-        """See ``Assembler``; not by ``Clip``, which takes several times as long."""
-        return self.writer.op('Min', integers, top, output=output)
 
     def add_layer(self, slot: Slot) -> None:
         """Write a layer in integers, or in floats where one of its operands is float."""

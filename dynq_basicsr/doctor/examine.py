@@ -57,8 +57,10 @@ def _python() -> Finding:
 
 def _part(part: Part) -> Finding:
     uses = tuple(use for use, modules in USES.items() if part.module in modules)
-    if not part.here:
+    if not part.found:
         return Finding(part.name, '', uses, cure=cure([part]))
+    if part.unsuited:
+        return Finding(part.name, part.unsuited, uses, f'{part.requirement} is needed', cure([part]))
     # BasicSR without what it imports would only say what the other lines say.
     tried = part.module in BRITTLE and not (part.module == 'basicsr' and missing(USES['quantize and train']))
     trouble = _cannot_be_imported(part.module) if tried else ''

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -27,9 +28,30 @@ class Part:
     extras: tuple[str, ...] = ()
 
     @property
-    def here(self) -> bool:
-        """Whether it can be found; nothing is imported."""
+    def found(self) -> bool:
+        """Whether there is one, of whatever version; nothing is imported."""
         return find_spec(self.module) is not None
+
+    @property
+    def here(self) -> bool:
+        """Whether there is one that can be used; nothing is imported."""
+        return self.found and not self.unsuited
+
+    @property
+    def unsuited(self) -> str:
+        """The version that is installed, where the requirement excludes it; empty: it does not, or nobody knows."""
+        limit = re.fullmatch(r'([\w-]+)(>=|<)([\d.]+)', self.requirement)
+        try:
+            installed = version(limit[1]) if limit else ''
+        except PackageNotFoundError:  # on the path without being installed
+            return ''
+        suits = not limit or (_numbers(installed) >= _numbers(limit[3])) == (limit[2] == '>=')
+        return '' if suits else installed
+
+
+def _numbers(release: str) -> list[int]:
+    """A version's numbers: ``2.13.0+cpu`` is 2, 13, 0."""
+    return [int(one) for one in re.match(r'[\d.]*\d', release)[0].split('.')]
 
 
 PARTS = (
@@ -37,7 +59,7 @@ PARTS = (
     Part('tqdm', 'tqdm', 'tqdm'),
     Part('simplejpeg', 'simplejpeg', 'simplejpeg'),
     Part('OpenCV', 'cv2', 'opencv-python-headless', ('deploy', 'train')),
-    Part('ONNX Runtime', 'onnxruntime', 'onnxruntime', ('deploy', 'export')),
+    Part('ONNX Runtime', 'onnxruntime', 'onnxruntime>=1.23', ('deploy', 'export')),
     Part('OpenVINO', 'openvino', 'openvino'),
     Part('PyTorch', 'torch', 'torch>=2.4', ('train',)),
     Part('torchvision', 'torchvision', ''),
@@ -74,7 +96,7 @@ MANY = 4  # packages, above which a command names an extra instead
 
 
 def missing(modules: tuple[str, ...]) -> list[Part]:
-    """Those of some modules of the table that are not installed, in the table's order."""
+    """Those of some modules of the table that are not installed, or too old or new, in the table's order."""
     return [part for part in PARTS if part.module in modules and not part.here]
 
 
@@ -99,7 +121,7 @@ def has_other_opencv() -> bool:
     try:
         version(BY_MODULE['cv2'].requirement)
     except PackageNotFoundError:
-        return BY_MODULE['cv2'].here
+        return BY_MODULE['cv2'].found
     return False
 
 

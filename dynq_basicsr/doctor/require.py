@@ -31,4 +31,5 @@ def _refuse(parts: list[Part], use: str = '') -> None:
     if parts:
         names = ', '.join(part.name for part in parts[:MANY])
         names += f' and {len(parts) - MANY} more' if len(parts) > MANY else ''
-        raise DynqError(f'{names}: not installed; run `{cure(parts, use)}`.'.replace(', then ', '`, then `'))
+        state = 'not installed' if not all(part.found for part in parts) else 'another version is needed'
+        raise DynqError(f'{names}: {state}; run `{cure(parts, use)}`.'.replace(', then ', '`, then `'))

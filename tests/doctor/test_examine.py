@@ -89,6 +89,25 @@ def test_report_for_people(monkeypatch, without, capsys):
     assert 'upscale ready' in lines and 'community run: pip install "spandrel>=0.4"' in lines
 
 
+@pytest.mark.parametrize('requirement, installed, suits', [
+    ('torch>=2.4', '2.3.1', False), ('torch>=2.4', '2.4.0+cu121', True), ('torch>=2.4', '2.13.0', True),
+    ('torch>=2.4', '2.4', True), ('torch>=2.4', '1.10.0rc1', False), ('scipy<2', '1.18.1', True),
+    ('scipy<2', '2.0.0', False), ('torch', '0.1', True),
+])  # fmt: skip
+def test_a_package_that_is_too_old_or_too_new(monkeypatch, requirement, installed, suits):
+    monkeypatch.setattr(parts, 'version', lambda name: installed)
+    part = Part('Torch', 'torch', requirement)
+    assert part.found and part.here is suits
+    if not suits:
+        found = examine._part(part)
+        assert found.state == installed and found.trouble == f'{requirement} is needed'
+        assert found.cure == f'pip install "{requirement}"'
+        monkeypatch.setitem(parts.BY_MODULE, 'torch', part)
+        monkeypatch.setattr(parts, 'PARTS', (part,))
+        with pytest.raises(DynqError, match=f'Torch: another version is needed; run `pip install "{requirement}"`'):
+            require('torch')
+
+
 def test_a_package_that_cannot_be_imported(tmp_path, monkeypatch):
     (tmp_path / 'broken.py').write_text('raise OSError("libGL.so.1: cannot open\\n shared object")\n')
     monkeypatch.syspath_prepend(tmp_path)

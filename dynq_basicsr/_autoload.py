@@ -17,7 +17,8 @@ VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 WITHOUT_BASICSR = ('__main__', '_autoload', 'api', 'atomic', 'cli', 'command', 'commands', 'compat',
                    'compat.torchvision_ops', 'compat.safe_yaml', 'config', 'deploy', 'doctor', 'errors',
                    'image_bytes', 'image_containers', 'lzw_lengths', 'numerics', 'option_files', 'patch_grid',
-                   'plugins', 'policies', 'quantization', 'registry', 'reproduce', 'test', 'train', 'upscale')
+                   'plugins', 'policies', 'quantization', 'registry', 'reproduce', 'settings', 'test', 'train',
+                   'upscale')
 
 
 def _before_torchvision_meta():

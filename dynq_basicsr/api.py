@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from dynq_basicsr.errors import DynqError, shown
+from dynq_basicsr.settings import Settings, taking
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -15,25 +18,8 @@ if TYPE_CHECKING:
     from dynq_basicsr.workflow.quantized import Quantized
 
 
-def quantize(
-    model: str | PathLike | nn.Module,
-    images: object,
-    *,
-    bits: int = 4,
-    weight_bits: int | None = None,
-    method: str = 'adabm',
-    recipe: str | None = None,
-    scope: str = 'body',
-    calibration: int = 100,
-    device: str | Device = 'auto',
-    arch: Mapping[str, object] | None = None,
-    scale: int | None = None,
-    value_range: float | None = None,
-    output: int | str | None = None,
-    plugins: Sequence[str | PathLike] = (),
-    seed: int = 1,
-    work: str | PathLike | None = None,
-) -> Quantized:
+@taking(Settings)
+def quantize(settings: Settings) -> Quantized:
     """Quantize a trained super-resolution network, without ground truth.
 
     Args:
@@ -57,6 +43,7 @@ def quantize(
         plugins: Files or modules that register architectures of yours.
         seed: Of the choice of images and crops.
         work: A file that keeps what is done so far, so that a call that was interrupted goes on when it is made again.
+        exports: Find out first whether the network can be exported, and warn if it cannot: ``q.report['refusal']``.
 
     Returns:
         The network, ready to run: ``q(lr)``, ``q.save(path)``, ``q.export(folder)``, ``q.report``.
@@ -64,25 +51,18 @@ def quantize(
     Raises:
         DynqError: One sentence about what does not fit.
     """
-    from dynq_basicsr.doctor.require import require_basicsr
-    from dynq_basicsr.registration import register
-
-    require_basicsr()
-    register(plugins)
+    _start(settings.plugins)
     from dynq_basicsr.workflow.make import make
 
-    return make(
-        model, images, bits, weight_bits, method, recipe, scope, calibration, device, arch, scale, value_range, output,
-        seed, work,
-    )  # fmt: skip
+    return make(settings)
 
 
 def load(
-    path: str | PathLike,
+    path: str | PathLike[str],
     *,
     model: nn.Module | None = None,
     device: str | Device = 'auto',
-    plugins: Sequence[str | PathLike] = (),
+    plugins: Sequence[str | PathLike[str]] = (),
     runtime: str = 'onnxruntime',
     threads: int | None = None,
     patch: int | None = None,
@@ -109,11 +89,19 @@ def load(
         from dynq_basicsr.deploy.model import FrozenModel
 
         return FrozenModel(path, runtime, threads, patch)
-    from dynq_basicsr.doctor.require import require_basicsr
-    from dynq_basicsr.registration import register
-
-    require_basicsr()
-    register(plugins)
+    _start(plugins)
     from dynq_basicsr.workflow.restore import restore
 
     return restore(path, model, device, patch)
+
+
+def _start(plugins: Sequence[str | PathLike[str]]) -> None:
+    """BasicSR, the plugin and what the user brings."""
+    from dynq_basicsr.doctor.require import require_basicsr
+
+    if isinstance(plugins, str | PathLike):
+        raise DynqError(f'plugins: must be a list of files and modules; write [{shown(str(plugins))}].')
+    require_basicsr()
+    from dynq_basicsr.registration import register
+
+    register(plugins)

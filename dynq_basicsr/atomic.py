@@ -37,15 +37,22 @@ _UNABLE = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM)
 class NotWritten(DynqError):
     """A file or folder could not be written; what is there is what was there before, or the new one, whole.
 
+    Args:
+        target: Which.
+        error: The reason.
+        aside: Where a folder of before is that could not be put back.
+
     Attributes:
         errno: The system's number for the reason.
     """
 
-    def __init__(self, target: str | Path, error: OSError) -> None:
+    def __init__(self, target: str | Path, error: OSError, aside: Path | None = None) -> None:
         reason = error.strerror or str(error) or type(error).__name__
+        state = f'What was there is {aside}; the next command that writes there puts it back' if aside else (
+            'What is there is whole'
+        )  # fmt: skip
         super().__init__(
-            f'{target}: cannot be written ({reason}); make room, or check the path and its permissions. What is there '
-            'is whole.'
+            f'{target}: cannot be written ({reason}); make room, or check the path and its permissions. {state}.'
         )
         self.errno = error.errno
 
@@ -183,6 +190,16 @@ def sweep(folder: str | Path) -> None:
                 _remove(Path(entry.path))
 
 
+def sweep_below(folder: str | Path) -> None:
+    """``sweep`` a folder and all folders below it.
+
+    Args:
+        folder: May be missing.
+    """
+    for place, _, _ in os.walk(folder):
+        sweep(place)
+
+
 def _put_in_place(beside: Path, target: Path) -> None:
     if not target.is_dir():
         return move(beside, target)
@@ -194,7 +211,10 @@ def _put_in_place(beside: Path, target: Path) -> None:
     try:
         move(beside, target)
     except BaseException:
-        os.replace(before, target)
+        try:
+            os.replace(before, target)
+        except OSError as error:
+            raise NotWritten(target, error, before) from error
         raise
     _remove(before)
 

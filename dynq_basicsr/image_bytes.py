@@ -18,6 +18,9 @@ from dynq_basicsr.atomic import NotWritten, write_whole
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.image_containers import PNG_SIGNATURE, is_whole
 
+# Endings of the files that are taken for images where a folder is given.
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
+
 _PNG_END = b'IEND\xaeB`\x82'
 # PNG colour type -> (channels, has alpha)
 _PNG_COLOUR = {0: (1, False), 2: (3, False), 3: (3, False), 4: (1, True), 6: (3, True)}
@@ -85,14 +88,35 @@ def read_size(content: bytes, name: str) -> tuple[int, int]:
         DynqError: As ``read_facts``.
     """
     read_facts(content, name)
-    if content[:8] == PNG_SIGNATURE and b'eXIf' not in content:  # which may turn it, in some versions of OpenCV
-        return int.from_bytes(content[16:20], 'big'), int.from_bytes(content[20:24], 'big')
-    if is_jpeg(content):
-        start = next(start for marker, start, _ in _jpeg_segments(content) if marker in _JPEG_FRAMES)
-        height, width = (int.from_bytes(content[start + at : start + at + 2], 'big') for at in (1, 3))
-        return (height, width) if _jpeg_orientation(content) >= 5 else (width, height)
-    height, width = decode(content, cv2.IMREAD_COLOR).shape[:2]
-    return width, height
+    size = peek_size(content)
+    if size is None:
+        height, width = decode(content, cv2.IMREAD_COLOR).shape[:2]
+        size = width, height
+    return size
+
+
+def peek_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of an image, as decoded, by its first bytes alone.
+
+    Args:
+        head: Some ten thousand bytes, or all.
+
+    Returns:
+        None where they do not tell, as those of formats besides PNG and JPEG.
+    """
+    if head[:8] == PNG_SIGNATURE:
+        if b'eXIf' in head or len(head) < 24:  # which may turn it, in some versions of OpenCV
+            return None
+        return int.from_bytes(head[16:20], 'big'), int.from_bytes(head[20:24], 'big')
+    if not is_jpeg(head):
+        return None
+    try:
+        start = next(start for marker, start, _ in _jpeg_segments(head) if marker in _JPEG_FRAMES)
+        turned = _jpeg_orientation(head) >= 5
+    except (IndexError, StopIteration):  # cut off within its header
+        return None
+    height, width = (int.from_bytes(head[start + at : start + at + 2], 'big') for at in (1, 3))
+    return (height, width) if turned else (width, height)
 
 
 def is_jpeg(content: bytes) -> bool:

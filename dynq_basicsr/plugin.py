@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from basicsr.models.base_model import BaseModel
 from basicsr.utils.registry import ARCH_REGISTRY, DATASET_REGISTRY, METRIC_REGISTRY, MODEL_REGISTRY
 
 from dynq_basicsr import compat
@@ -65,7 +66,7 @@ def check_option_file(opt: dict) -> None:
         with before_the_log():
             model.check_options(opt)
             try_network(opt)
-    else:
+    elif model.load_network is BaseModel.load_network:
         _check_weights(opt)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -33,12 +34,18 @@ def load_plugins(plugins: Iterable[str]) -> list[ModuleType]:
     return [_load(one) for one in plugins]
 
 
+def is_file(plugin: str | os.PathLike) -> bool:
+    """Whether a plug-in is named by its file, rather than as a module."""
+    path = Path(plugin).expanduser()
+    return path.suffix == '.py' or len(path.parts) > 1
+
+
 def _load(plugin: object) -> ModuleType:
     if not isinstance(plugin, str) or not plugin.strip():
         raise DynqError(f'plugins: must be names of files and modules, as my_archs.py, not {shown(plugin)}.')
-    path = Path(plugin).expanduser()
-    if path.suffix != '.py' and len(path.parts) == 1:
+    if not is_file(plugin):
         return _load_module(plugin)
+    path = Path(plugin).expanduser()
     if not path.is_file():
         raise DynqError(f'plugins: no file {shown(plugin)} in {Path.cwd()}; correct the path.')
     return _load_file(plugin, path.resolve())

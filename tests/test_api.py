@@ -64,6 +64,10 @@ def test_a_plugin_brings_an_architecture(tmp_path):
 
 
 def test_errors_are_sentences(tmp_path):
+    for action in (lambda one: dynq_basicsr.quantize('net.pth', 'photos', plugins=one),
+                   lambda one: dynq_basicsr.load('net.pth', plugins=one)):  # fmt: skip
+        with pytest.raises(DynqError, match=r"^plugins: must be a list of files and modules; write \['mine.py'\]"):
+            action('mine.py')
     with pytest.raises(DynqError, match='no such checkpoint'):
         dynq_basicsr.load(tmp_path / 'missing.pth')
     with pytest.raises(DynqError, match='no model folder'):

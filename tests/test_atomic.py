@@ -16,6 +16,7 @@ from dynq_basicsr.atomic import (
     replacing,
     replacing_folder,
     sweep,
+    sweep_below,
     temporary_beside,
     write_whole,
 )
@@ -159,6 +160,38 @@ def test_sweeping_spares_the_living_and_what_is_not_ours(tmp_path, left, dead):
     sweep(tmp_path)
     assert names(tmp_path) == sorted(path.name for path in (living, *others))
     sweep(tmp_path / 'absent')
+
+
+def test_a_folder_that_cannot_be_put_back_is_named(tmp_path, monkeypatch, dead):
+    target, rename = tmp_path / 'model', os.replace
+    target.mkdir()
+    (target / 'old').touch()
+
+    def replace(source, aim):
+        if os.fspath(aim) == os.fspath(target):
+            raise OSError(errno.ENOSPC, 'No space left on device', aim)
+        rename(source, aim)
+
+    with monkeypatch.context() as patch, pytest.raises(NotWritten, match='No space left') as caught:
+        patch.setattr(os, 'replace', replace)
+        with replacing_folder(target) as folder:
+            (folder / 'new').touch()
+    (aside,) = tmp_path.iterdir()
+    assert f'What was there is {aside}; the next command' in str(caught.value)
+    aside.rename(aside.with_name(aside.name.replace(f'.{os.getpid()}-', f'.{dead}-')))
+    sweep(tmp_path)
+    assert names(tmp_path) == ['model'] and names(target) == ['old']
+
+
+def test_folders_below_are_swept_too(tmp_path, left, dead):
+    for folder in (tmp_path, tmp_path / 'below', tmp_path / 'below' / 'there'):
+        folder.mkdir(exist_ok=True)
+        left('a.png', dead).rename(folder / left('a.png', dead).name)
+        (folder / 'a.png').touch()
+    sweep_below(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob('*') if path.is_file()) == [
+        'a.png', 'below/a.png', 'below/there/a.png']  # fmt: skip
+    sweep_below(tmp_path / 'missing')
 
 
 def test_what_other_machines_left_goes_after_a_day(tmp_path, left, dead):

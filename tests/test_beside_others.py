@@ -37,14 +37,6 @@ def options(name, folder, **changes):
     }  # fmt: skip
 
 
-def run(root, *arguments):
-    root.mkdir(exist_ok=True)
-    return subprocess.run(
-        [sys.executable, str(Path(__file__).with_name('foreign_package.py')), *map(str, arguments)], cwd=root,
-        capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])},
-    )  # fmt: skip
-
-
 @pytest.fixture(scope='module')
 def odd_images(tmp_path_factory, photographs):
     """Pairs with alpha, with 16 bits, and of 8 bits: BasicSR converts the first two."""
@@ -58,37 +50,54 @@ def odd_images(tmp_path_factory, photographs):
     return root
 
 
-def test_a_foreign_run_computes_the_same_with_and_without_the_plugin(tmp_path, odd_images):
-    file = tmp_path / 'options.yml'
-    file.write_text(yaml.safe_dump(options('odd', odd_images)))
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory, odd_images, photographs):
+    """Where trainings ran: of odd images without and with the plugin, then of their model and of ours beside it."""
+    root = tmp_path_factory.mktemp('runs')
+    odd, own, ours = options('odd', odd_images), options('own', photographs), options('ours', photographs)
+    odd['val']['save_img'] = True
+    odd['datasets']['val']['type'] = 'PairedImageDataset'
+    ours['model_type'] = 'QuantizedModel'
+    for one in ours['datasets'].values():
+        one['type'] = 'PairedImageDataset'
+    for one in (odd, own, ours):
+        (root / f'{one["name"]}.yml').write_text(yaml.safe_dump(one))
+    jobs = {'without': ['odd'], 'with': ['odd', 'own', 'ours']}
+    for folder in jobs:
+        (root / folder).mkdir()
+    arguments = [f'{root / folder}=' + ','.join(str(root / f'{name}.yml') for name in names)
+                 for folder, names in jobs.items()]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name('foreign_package.py')), *arguments], capture_output=True,
+        text=True, env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_a_foreign_run_computes_the_same_with_and_without_the_plugin(runs):
     found = {}
     for kind in ('without', 'with'):
-        done = run(tmp_path / kind, *(['without'] if kind == 'without' else []), file)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == ('no plugin' if kind == 'without' else 'plugin')
-        experiment = tmp_path / kind / 'experiments' / 'odd'
+        said = (runs / kind / 'stdout').read_text().splitlines()
+        assert said[-1] == ('no plugin' if kind == 'without' else 'plugin')
+        experiment = runs / kind / 'experiments' / 'odd'
         state = torch.load(experiment / 'models' / 'net_g_latest.pth', weights_only=True)['params']
         log = next(experiment.glob('*.log')).read_text()
         figures = re.findall(r'iter: +\d+|l_pix: \S+|psnr: \S+|Dataset \[\w+\]|Total epochs: \d+', log)
-        found[kind] = (state, figures, sorted(path.name for path in experiment.rglob('*.*') if path.suffix != '.log'))
-    (one, figures, files), (other, *rest) = found['without'], found['with']
-    assert [figures, files] == rest and len(figures) > 15
+        files = {str(path.relative_to(experiment)): path.read_bytes() if path.suffix == '.png' else None
+                 for path in experiment.rglob('*.*') if path.suffix != '.log'}  # fmt: skip
+        found[kind] = (state, files, figures, said[:-1])
+    (one, files, figures, said), (other, others, *longer) = found['without'], found['with']
+    assert files == others and sum(map(bool, files.values())) > 5
+    assert [figures, said] == [longer[0][:len(figures)], longer[1][:len(said)]] and len(figures) > 15
     assert 'iter:       5' in figures and 'iter:       6' not in figures  # of 8: BasicSR's own count, kept
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_package_with_names_of_ours_trains_its_network_and_our_model_trains_it_too(tmp_path, photographs):
-    own, ours = tmp_path / 'own.yml', tmp_path / 'ours.yml'
-    own.write_text(yaml.safe_dump(options('own', photographs)))
-    changes = options('ours', photographs, model_type='QuantizedModel')
-    changes['network_g'] = HAT
-    for one in changes['datasets'].values():
-        one['type'] = 'PairedImageDataset'
-    ours.write_text(yaml.safe_dump(changes))
-    done = run(tmp_path / 'run', own, ours)
-    assert done.returncode == 0, done.stderr
-    assert 'Dataset [LRCalibrationDataset]' in done.stderr and 'Model [HATModel] is created' in done.stderr
-    assert 'Dataset [CheckedPairedImageDataset]' in done.stderr and 'Model [QuantizedModel] is created' in done.stderr
-    assert done.stderr.count('Network [HAT] is created') >= 2 and 'use name:' not in done.stdout
-    states = {name: tmp_path / 'run' / 'experiments' / name / 'training_states' for name in ('own', 'ours')}
+def test_a_package_with_names_of_ours_trains_its_network_and_our_model_trains_it_too(runs):
+    said, told = [(runs / 'with' / name).read_text() for name in ('stdout', 'stderr')]
+    assert 'Dataset [LRCalibrationDataset]' in told and 'Model [HATModel] is created' in told
+    assert 'Dataset [CheckedPairedImageDataset]' in told and 'Model [QuantizedModel] is created' in told
+    assert told.count('Network [HAT] is created') >= 2 and 'use name:' not in said
+    states = {name: runs / 'with' / 'experiments' / name / 'training_states' for name in ('own', 'ours')}
     assert not (states['own'] / '8.state').exists() and (states['ours'] / '8.state').exists()

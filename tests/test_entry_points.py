@@ -143,5 +143,5 @@ def test_full_disk_ends_in_one_line(monkeypatch, capsys):
 
     monkeypatch.setattr(sys.modules['basicsr.test'], 'test_pipeline', fill_disk)
     assert cli.main(['test', '-opt', 'x.yml']) == 2
-    assert capsys.readouterr().err == ('dynq_basicsr: error: The disk is full (net_g_5.pth); '
-                                       'make room and run again.\n')
+    assert capsys.readouterr().err == ('dynq_basicsr: error: net_g_5.pth: No space left on device; '
+                                       'make room, or check the path and the disk, and run again.\n')

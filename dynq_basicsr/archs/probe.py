@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.padding import SizeRequirement
+from dynq_basicsr.archs.self_padding import own_multiple
 from dynq_basicsr.archs.trial import VALUE_RANGES, Trial
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.data_flow import evaluating
@@ -26,7 +28,7 @@ class Probed:
         scale: How many times as large that is, on each side.
         value_range: Images are 0 .. this, both; 1 or 255.
         certain: Whether the network shows that: an untrained one does not.
-        multiple: Of what the sides of an image must be multiples, in pixels.
+        multiple: Of what the sides of an image must be multiples, or what they would be padded to within, in pixels.
         minimum: The least side.
         output: Which entry of its result is the image: an index of a sequence, a key of a mapping; None: the result is.
         repeated: Names of the modules with parameters that run more than once.
@@ -103,14 +105,16 @@ def probe(
         first, again = (trial.run(trial.image(channels, *sides)) for _ in range(2))
         ranges = VALUE_RANGES if value_range is None else (value_range,)
         span, certain = trial.find_range(channels, multiple, ranges)
+        minimum = trial.find_minimum(channels, multiple, sides[0])
+        own = own_multiple(net, channels, SizeRequirement(multiple, minimum))
         return Probed(
             in_channels=channels,
             out_channels=first.shape[1],
             scale=trial.scale,
             value_range=span,
             certain=certain,
-            multiple=multiple,
-            minimum=trial.find_minimum(channels, multiple, sides[0]),
+            multiple=math.lcm(multiple, own),
+            minimum=minimum,
             output=trial.output,
             repeated=tuple(trial.repeated),
             deterministic=torch.equal(first, again),

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from basicsr.utils import get_root_logger
 from torch import Tensor, nn
 
-from dynq_basicsr.archs.arch_options import build_backbone, describe_module, image_format, network_options
+from dynq_basicsr.archs.arch_options import image_format
+from dynq_basicsr.archs.backbone import Backbone
 from dynq_basicsr.archs.checkpointing import keep_activation_checkpoints
 from dynq_basicsr.archs.layer_plan import plan_layers
 from dynq_basicsr.archs.layer_table import layer_table
+from dynq_basicsr.archs.merging import merge_modules
 from dynq_basicsr.archs.padding import SizeRequirement, run_padded
-from dynq_basicsr.archs.probe import probe
-from dynq_basicsr.config.quantization import FLOAT_BITS, QuantizationOptions
+from dynq_basicsr.archs.run_setup import set_up
+from dynq_basicsr.config.quantization import QuantizationOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.numerics.attention import attention_in_parts, has_fused_attention
 from dynq_basicsr.policies.base import AdaptiveBody
@@ -24,7 +24,6 @@ from dynq_basicsr.policies.build import build_policy, needs_shallow, policy_opti
 from dynq_basicsr.quantization.float_layers import FLOAT_CLASSES, FloatConv2d, adapt_float_module
 from dynq_basicsr.quantization.layers import QuantLayer, fold, quantize_layer
 from dynq_basicsr.quantization.run import Details, Mode, Run, RunHolder
-from dynq_basicsr.quantization.weights import quantize_weights
 
 
 class QuantizedSR(nn.Module):
@@ -35,8 +34,8 @@ class QuantizedSR(nn.Module):
     itself, outside of this wrapper, the backbone is the float network.
 
     Args:
-        backbone: Options of a registered architecture, ``{type: EDSR, ...}``, or a network, which is taken over: its
-            layers are changed in place.
+        backbone: Options of a registered architecture, ``{type: EDSR, ...}``, or a network, with what it was built from
+            or without, which is taken over: its layers are changed in place.
         quantization: See ``QuantizationOptions``; ``None`` or 32 bits leaves the network float.
         policy: ``{type: AdaBM | GranularDQ | Fixed, ...}``, or what is registered besides; ``None`` means ``Fixed``.
         value_range: The backbone works on images in 0 .. this, as 1 or 255; None: as its profile says, or found by
@@ -56,7 +55,7 @@ class QuantizedSR(nn.Module):
 
     def __init__(
         self,
-        backbone: Mapping | nn.Module,
+        backbone: Mapping | nn.Module | Backbone,
         quantization: Mapping | None = None,
         policy: Mapping | None = None,
         value_range: float | None = None,
@@ -64,10 +63,10 @@ class QuantizedSR(nn.Module):
     ) -> None:
         super().__init__()
         self.holder = RunHolder()
-        given = isinstance(backbone, nn.Module)
-        self.backbone = backbone if given else build_backbone(backbone)
+        built = Backbone.of(backbone)
+        self.backbone = merge_modules(built.network)
         self.quantization = QuantizationOptions.from_dict(quantization)
-        self.image_format = image_format(self.backbone, None if given else backbone, value_range, output)
+        self.image_format = image_format(built.network, built.options, value_range, output)
         self.plan = plan_layers(self.backbone, self.image_format, self.quantization, needs_shallow(policy))
         channels = self._watch_shallow_feature() if self.plan.head else 0
         body = AdaptiveBody(len(self.plan.adaptive), self.quantization.activation, channels)
@@ -82,7 +81,7 @@ class QuantizedSR(nn.Module):
         self._fuses_attention = has_fused_attention(self.backbone)
         keep_activation_checkpoints(self.backbone)
         self.description = {
-            'backbone': describe_module(self.backbone) if given else network_options(backbone),
+            'backbone': built.description,
             'quantization': self.quantization.model_dump(),
             'policy': policy_options(policy),
             'value_range': self.image_format.value_range,
@@ -143,30 +142,6 @@ class QuantizedSR(nn.Module):
     def layer_table(self) -> str:
         """What becomes of every convolution and linear layer, and why: one line each, below a line of headings."""
         return layer_table(self.backbone, self.plan, self.quantization)
-
-    def shown_value_range(self) -> float | None:
-        """The range of values that the float backbone shows by what it makes of a smooth image; None: it shows none.
-
-        For networks whose weights were loaded after they were built.
-        """
-        found = probe(self.backbone, self.input_channels, output=self.image_format.output)
-        return found.value_range if found.certain else None
-
-    def value_range_hint(self) -> str:
-        """A sentence where the backbone seems to work on another range than was assumed; empty: nothing to say."""
-        assumed = self.image_format
-        shown = None if assumed.certain else self.shown_value_range()
-        if shown in (None, assumed.value_range):
-            return ''
-        return (
-            f'{type(self.backbone).__name__} works on values from 0 to {shown:g}, as what it makes of a smooth image '
-            f'shows, but 0 to {assumed.value_range:g} was assumed; set network_g.value_range: {shown:g}.'
-        )
-
-    def set_value_range(self, value_range: float) -> None:
-        """Let the backbone work on images in 0 .. this from now on; ranges that are calibrated mean nothing then."""
-        self.image_format = replace(self.image_format, value_range=value_range, certain=True)
-        self.description['value_range'] = value_range
 
     def get_extra_state(self) -> Tensor:
         """``calibrated``, for the state dict."""
@@ -257,7 +232,7 @@ class QuantizedSR(nn.Module):
             if details:
                 run.features = []
             if mode is not Mode.FLOAT:
-                self._prepare(run, x, bits, layers)
+                set_up(run, x, layers, self.policy, self.quantization, bits)
             output = run_padded(self.run_backbone, x, self.sizes)
             if not torch.compiler.is_compiling():
                 self.holder.stay_for_backward(output, *(run.features or ()))
@@ -268,46 +243,3 @@ class QuantizedSR(nn.Module):
         features, run.features = tuple(run.features), None
         rows = [run.bits[index] for index in range(len(run.bits))]
         return Details(output, torch.stack(rows) if rows else x.new_zeros(0, 1), features)
-
-    def _prepare(self, run: Run, x: Tensor, bits: Tensor | None, layers: Sequence[QuantLayer]) -> None:
-        """Lay down in a run what its layers use, as far as it is known before they run."""
-        simulated = [one for one in layers if run.mode is Mode.TRAINING or not one.integer]
-        gradient = self.quantization.rounding_gradient
-        ranges = [one.weight_range for one in simulated]
-        weights = quantize_weights([one.weight for one in simulated], ranges, gradient, run.matmul_dtype)
-        for layer, weight in zip(simulated, weights, strict=True):
-            run.weights[layer.position] = weight
-        active = [one for one in layers if one.options.activation.bits != FLOAT_BITS]
-        self._prepare_static(run, [one for one in active if one.index is None], x)
-        adaptive = [one for one in active if one.index is not None]
-
-        def use(decided: Tensor) -> None:
-            rows = decided.unbind()
-            run.bits.update(enumerate(rows))
-            if adaptive:
-                quantizers = [one.activation_range for one in adaptive]
-                table = type(quantizers[0]).grid_table(quantizers, decided)
-                for layer, grid in zip(adaptive, table.unbind(), strict=True):
-                    run.grids[layer.position] = grid
-
-        if bits is not None:
-            use((bits.unsqueeze(1) if bits.dim() == 1 else bits).to(x))
-        elif self.quantization.activation.bits == FLOAT_BITS:
-            run.bits.update(enumerate(x.new_full((len(self.plan.adaptive), 1), float(FLOAT_BITS)).unbind()))
-        elif self.policy.by_layer:
-            run.decide = self.policy.decide_layer
-        elif self.policy.needs_shallow:
-            run.on_shallow = lambda shallow: use(self.policy.decide(x, shallow))
-        else:
-            use(self.policy.decide(x, None))
-
-    def _prepare_static(self, run: Run, layers: Sequence[QuantLayer], x: Tensor) -> None:
-        """Grids of layers whose bits no policy decides."""
-        groups: dict[int, list[QuantLayer]] = defaultdict(list)
-        for layer in layers:
-            groups[layer.options.activation.bits].append(layer)
-        for bits, members in groups.items():
-            quantizers = [one.activation_range for one in members]
-            table = type(quantizers[0]).grid_table(quantizers, x.new_full((len(members), 1), float(bits)))
-            for layer, grid in zip(members, table.unbind(), strict=True):
-                run.grids[layer.position] = grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.community import import_spandrel
+from dynq_basicsr.archs.padding import SizeRequirement
 from dynq_basicsr.archs.probe import Probed
+from dynq_basicsr.archs.self_padding import own_multiple
+from dynq_basicsr.backbones.branches import split_blocks
 from dynq_basicsr.backbones.checkpoints import read_checkpoint
 from dynq_basicsr.backbones.descriptions import BuildingLimit
 from dynq_basicsr.errors import DynqError, shown
@@ -34,11 +38,17 @@ def Spandrel(path: str) -> nn.Module:
         DynqError: If spandrel or the file is missing, the file is not recognised, or it is no super-resolution network
             that can be called like BasicSR's.
     """
-    descriptor = recognise(path)
+    return network_of(recognise(path), path)
+
+
+def network_of(descriptor: Any, path: str) -> nn.Module:
+    """The network that ``recognise`` found at ``path``, see ``Spandrel``."""
     network, needs = descriptor.model, descriptor.size_requirements
+    sizes = SizeRequirement(needs.multiple_of, max(needs.minimum, 1))
+    own = own_multiple(network, descriptor.input_channels, sizes)
     network.image_format = Probed(
-        descriptor.input_channels, descriptor.output_channels, descriptor.scale, multiple=needs.multiple_of,
-        minimum=max(needs.minimum, 1),
+        descriptor.input_channels, descriptor.output_channels, descriptor.scale,
+        multiple=math.lcm(sizes.multiple, own), minimum=sizes.minimum,
     )  # fmt: skip
     _check_call(path, descriptor)
     return network
@@ -61,7 +71,7 @@ def recognise(path: str) -> Any:
         raise DynqError(f'network_g: the path of a Spandrel network must name a checkpoint, not {shown(path)}.')
     state, description = read_checkpoint(path, param_key=None, option='the path of the Spandrel network')
     if description:
-        state = _float_part(state)
+        state = split_blocks(_float_part(state))
     way_out = (
         'give network_g (or its backbone) a type that BasicSR knows and its options, and name the file in '
         'path.pretrain_network_g.'
@@ -136,12 +146,12 @@ def _check_call(path: str, descriptor: Any) -> None:
     network, training = descriptor.model, descriptor.model.training
     side = network.image_format.sizes.padded(_TRIAL_SIZE)
     image = torch.linspace(0, 1, descriptor.input_channels * side**2).view(1, -1, side, side)
-    # a copy: spandrel runs it in inference mode, and what a network keeps from there could not be trained
-    expected = copy.deepcopy(descriptor)(image)
     try:
+        # a copy: spandrel runs it in inference mode, and what a network keeps from there could not be trained
+        expected = copy.deepcopy(descriptor)(image)
         result = network.eval()(image)
     except (TypeError, RuntimeError):
-        result = None
+        result = expected = None
     finally:
         network.train(training)
     same = isinstance(result, Tensor) and result.shape == expected.shape

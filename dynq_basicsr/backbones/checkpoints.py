@@ -11,6 +11,7 @@ from basicsr.utils import get_root_logger
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dynq_basicsr.backbones.branches import merge_blocks
 from dynq_basicsr.backbones.descriptions import check_description
 from dynq_basicsr.backbones.key_maps import KEY_MAPS
 from dynq_basicsr.backbones.state_dicts import common_prefixes, find_state, kind_of
@@ -107,6 +108,7 @@ def load_weights(
     problems: list[str] = []
     for named, (name, rename) in product(common_prefixes(state), KEY_MAPS.items()):
         renamed = {new: value for key, value in named.items() if (new := rename(key)) is not None}
+        renamed = merge_blocks(renamed, own)
         problem = _mismatch(own, renamed, optional)
         if not problem:
             _check_mean_shift(path, named, target)

@@ -1,8 +1,10 @@
-"""Options that several commands have."""
+"""Options that several commands have, and what they call their files."""
 
 from __future__ import annotations
 
 import argparse
+
+CHECKPOINT = 'quantized.pth'  # in a folder of `dynq quantize`
 
 
 def add_plugin(parser: argparse._ActionsContainer) -> None:

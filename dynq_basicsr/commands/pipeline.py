@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from importlib import import_module
@@ -12,8 +11,6 @@ from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require_basicsr
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.registration import register
-
-DISK_FULL = (errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +42,13 @@ def run(given: argparse.Namespace, module: str, pipeline: str) -> None:
     sys.argv = [sys.argv[0], *command_line(given)]  # BasicSR reads it
     try:
         getattr(import_module(module), pipeline)(os.getcwd())
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
     except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        full = error.filename2 or error.filename or os.getcwd()  # the second is what is copied to
-        raise DynqError(f'The disk is full ({full}); make room and run again.') from error
+        place = error.filename2 or error.filename or os.getcwd()  # the second is what is copied to
+        raise DynqError(
+            f'{place}: {error.strerror or error}; make room, or check the path and the disk, and run again.'
+        ) from error
     finally:
         sys.argv = before
 

@@ -1,30 +1,35 @@
 """``dynq quantize MODEL IMAGES... -o FOLDER``: from a checkpoint and a folder of pictures to a network that runs.
 
 No option file, no ground truth. FOLDER becomes a model folder for ``dynq upscale``; beside its graphs lie the
-checkpoint, the option file that does the same through BasicSR, and a bit map.
+checkpoint, the option file that does the same through BasicSR with the list of its pictures, and a bit map.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, Field, fields
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from dynq_basicsr.commands.arguments import add_plugin
+from dynq_basicsr.atomic import NotWritten
+from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
+from dynq_basicsr.deploy.choices import MANIFEST
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError, shown
+from dynq_basicsr.settings import Settings
 
 if TYPE_CHECKING:
     from dynq_basicsr.workflow.quantized import Quantized
 
-CHECKPOINT, OPTION_FILE, BIT_MAP = 'quantized.pth', 'options.yml', 'bits.png'
-MARKS = ('manifest.json', CHECKPOINT)
-PANEL, LEAST_PATCH = 384, 24  # of the bit map, LR pixels
+OPTION_FILE, PICTURES, BIT_MAP = 'options.yml', 'pictures.txt', 'bits.png'
+MARKS = (MANIFEST, CHECKPOINT)
+PANEL = 384  # side of the bit map at most, LR pixels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('images', type=Path, nargs='+', help='low-resolution pictures, or folders of them')
     parser.add_argument('-o', '--output', type=Path, required=True, metavar='FOLDER', help='the model folder to write')
     how = parser.add_argument_group('how')
-    how.add_argument('--bits', type=int, default=4, help='base bits of activations, 2 to 8 (default: %(default)s)')
+    how.add_argument('--bits', type=int, help='base bits of activations, 2 to 8 (default: %(default)s)')
     how.add_argument('--weight-bits', type=int, help='of weights, 2 to 8 (default: as --bits)')
-    how.add_argument('--method', default='adabm', help='adabm, minmax, percentile or ptq4sr (default: %(default)s)')
+    how.add_argument('--method', help='adabm, minmax, percentile or ptq4sr (default: %(default)s)')
     how.add_argument('--recipe', help="fast, plus or paper (default: the method's first)")
-    how.add_argument('--scope', default='body', choices=('body', 'full'), help='full: head and tail at 8 bits, too')
-    how.add_argument('--calibration', type=int, default=100, metavar='N', help='pictures, at most (default: 100)')
-    how.add_argument('--device', default='auto', help='auto, cpu, cuda, ...')
-    how.add_argument('--seed', type=int, default=1, help='of the choice of pictures and crops (default: %(default)s)')
+    how.add_argument('--scope', choices=('body', 'full'), help='full: head and tail at 8 bits, too')
+    how.add_argument('--calibration', type=int, metavar='N', help='pictures, at most (default: %(default)s)')
+    how.add_argument('--device', help='auto, cpu, cuda, ...')
+    how.add_argument('--seed', type=int, help='of the choice of pictures and crops (default: %(default)s)')
     network = parser.add_argument_group('the network, where the checkpoint is not recognised')
     what = 'architecture and its options, last of all: --arch EDSR num_in_ch=3 num_out_ch=3 num_feat=64'
     network.add_argument('--arch', nargs='+', metavar=('NAME', 'key=value'), help=what)
@@ -48,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument('--value-range', type=float, help='what the network takes for white: 1 or 255')
     add_plugin(network)
     parser.add_argument('--no-export', action='store_true', help='write the checkpoint, but no graphs')
+    parser.set_defaults(**{one.name: one.default for one in _settings() if one.default is not MISSING})
+
+
+def _settings() -> list[Field]:
+    """Those of the function that the command has, too; ``output`` is its folder."""
+    return [one for one in fields(Settings) if one.name != 'output']
 
 
 def run(given: argparse.Namespace) -> int:
@@ -69,6 +80,10 @@ def run(given: argparse.Namespace) -> int:
     from dynq_basicsr.deploy.model_folder import check_target
     from dynq_basicsr.numerics.allocator import keep_freed_memory
 
+    if given.output.name in ('', '..'):
+        given.output = given.output.resolve()
+    for path in (given.model, given.output, *given.plugin):
+        _check_text(path)
     check_target(given.output, MARKS)
     keep_freed_memory()
     prepare_output(given.output.parent)
@@ -82,23 +97,31 @@ def run(given: argparse.Namespace) -> int:
             return 130
 
 
+def _check_text(path: str | Path) -> None:
+    """Refuse a path that the option file could not hold, before minutes are spent."""
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise DynqError(f'{path}: its name is not UTF-8, which option files are; rename it, or the folder.') from None
+
+
 def _quantize(given: argparse.Namespace, work: Path) -> int:
     from dynq_basicsr import api
 
+    settings = {one.name: getattr(given, one.name) for one in _settings()}
     quantized = api.quantize(
-        given.model, given.images, bits=given.bits, weight_bits=given.weight_bits, method=given.method,
-        recipe=given.recipe, scope=given.scope, calibration=given.calibration, device=given.device,
-        arch=read_arch(given.arch), scale=given.scale, value_range=given.value_range, plugins=given.plugin,
-        seed=given.seed, work=work,
-    )  # fmt: skip
+        **settings
+        | {'arch': read_arch(given.arch), 'plugins': given.plugin, 'work': work, 'exports': not given.no_export}
+    )
     print(f'{given.model}: {quantized.report["found"]}')
     for note in quantized.report['notes']:
         print(f'Pictures: {note}.')
     size = write(quantized, given)
     print(table(quantized, given, size))
     print(f'{given.output}: {", ".join(sorted(path.name for path in given.output.iterdir()))}')
-    if not given.no_export:
-        print(f'Next: dynq upscale --model {given.output} PICTURES --output RESULTS')
+    if quantized.report['refusal']:
+        print(f'No model folder: {quantized.report["refusal"]}')
+    print(f'Next: dynq upscale -m {given.output} PICTURES -o RESULTS')
     return 0
 
 
@@ -143,17 +166,21 @@ def read_arch(words: list[str] | None) -> dict[str, object] | None:
 def write(quantized: Quantized, given: argparse.Namespace) -> int:
     """Write the folder, whole; the bytes of what runs: the graphs, or the checkpoint where there are none."""
     from dynq_basicsr.backbones.torch_files import to_bytes
+    from dynq_basicsr.workflow.option_file import picture_list
 
     also = {
         CHECKPOINT: to_bytes(quantized.checkpoint()),
         OPTION_FILE: _option_file(quantized, given).encode(),
+        PICTURES: picture_list(quantized.report['files']),
         BIT_MAP: _bit_map(quantized),
     }
-    if given.no_export:
+    if given.no_export or quantized.report['refusal']:
         _write_alone(given.output, also)
         return len(also[CHECKPOINT])
     try:
         quantized.export(given.output, also, MARKS)
+    except NotWritten:  # neither could the checkpoint alone be; what is there stays
+        raise
     except DynqError as error:
         _write_alone(given.output, also)
         raise DynqError(f'{error} The network is quantized: its checkpoint is {given.output / CHECKPOINT}.') from error
@@ -172,23 +199,22 @@ def _write_alone(folder: Path, files: Mapping[str, bytes]) -> None:
 def _option_file(quantized: Quantized, given: argparse.Namespace) -> str:
     from dynq_basicsr.workflow.option_file import option_file
 
-    report, images = quantized.report, given.images
-    folder = images[0] if len(images) == 1 and images[0].is_dir() else images[0].parent
+    network = quantized.network
     return option_file(
-        given.output.name, report['backbone'], report['weights'].resolve(), report['sections'], folder.resolve(),
-        report['images'], report['patch'], quantized.network.scale, given.seed, report['value_range'], report['output'],
-        given.plugin,
+        given.output, given.output / PICTURES, quantized.report, network.scale, next(network.parameters()).device,
+        given.seed, given.plugin,
     )  # fmt: skip
 
 
 def _bit_map(quantized: Quantized) -> bytes:
-    """The bits of a picture that was left out of calibration, in patches that are small enough for it to show some."""
+    """The bits of a picture that was left out of calibration."""
+    from dynq_basicsr.report.bit_map import telling_patch
+
     sample = quantized.report['sample'][..., :PANEL, :PANEL]
     array = sample.numpy() if sample.dtype.itemsize == 1 else sample.mul(255).round().byte().numpy()
-    patch = min(quantized.tiling.patch_size, max(LEAST_PATCH, min(sample.shape[-2:]) // 4))
-    with TemporaryDirectory() as folder:
-        quantized.bit_map(array.transpose(1, 2, 0), Path(folder) / BIT_MAP, patch)
-        return (Path(folder) / BIT_MAP).read_bytes()
+    picture = BytesIO()
+    quantized.bit_map(array.transpose(1, 2, 0), picture, telling_patch(*sample.shape[-2:], quantized.tiling))
+    return picture.getvalue()
 
 
 def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:

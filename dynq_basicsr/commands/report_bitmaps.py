@@ -1,43 +1,105 @@
-"""``dynq report bitmaps``: draw the bits that one LR image uses.
+"""``dynq report bitmaps``: draw the bits that LR pictures use.
 
-    dynq report bitmaps -opt options/test_NAME.yml --image LR.png --out bits.png \\
-        [--checkpoint experiments/NAME/models/net_g_latest.pth]
+    dynq report bitmaps --model FOLDER LR.png --out bits.png
+    dynq report bitmaps -opt options/test_NAME.yml --checkpoint experiments/NAME/models/net_g_latest.pth \\
+        PICTURES --out MAPS
 
-draws one for any LR image, with the network and the patches of any option file for tests.
+The network is that of a folder of ``dynq quantize``, of a quantized checkpoint, or of an option file for tests.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dynq_basicsr.commands.arguments import add_plugin
+from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
+from dynq_basicsr.errors import DynqError, check_number
+
+if TYPE_CHECKING:
+    from dynq_basicsr.deploy.image_files import Job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument('-opt', required=True, help='an option file for tests; its network_g, path and val are read')
+    parser.add_argument('pictures', type=Path, nargs='+', help='low-resolution pictures, or folders of them')
+    parser.add_argument('--out', required=True, type=Path, help='the PNG file of one picture, or a folder')
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument('--model', type=Path, help='a folder of dynq quantize, or a quantized checkpoint')
+    network.add_argument('-opt', metavar='FILE', help='an option file for tests; its network_g, path and val are read')
     parser.add_argument('--checkpoint', type=Path, help='instead of path.pretrain_network_g of the option file')
-    parser.add_argument('--image', required=True, type=Path, help='the LR image')
-    parser.add_argument('--out', required=True, type=Path, help='the PNG file to write')
+    patches = (
+        'side of the patches that bits are chosen for, LR pixels; 0: whole pictures (default: as the option file says, '
+        'or so small that a picture has several)'
+    )
+    parser.add_argument('--patch', type=int, help=patches)
     add_plugin(parser)
 
 
 def run(given: argparse.Namespace) -> None:
-    """Draw it.
+    """Draw them.
 
     Args:
         given: The command line.
 
     Raises:
-        DynqError: If the option file, the checkpoint or the image does not fit.
+        DynqError: If the network or a picture does not fit.
     """
+    if given.model and given.checkpoint:
+        raise DynqError('--checkpoint: goes with -opt; name the checkpoint as --model.')
+    if given.patch is not None:
+        check_number('--patch', given.patch, 0, 2**16, whole=True)
+    jobs = _jobs(given.pictures, given.out)
     require_basicsr()
     require('matplotlib')
+    draw = _drawer_of_checkpoint(given) if given.model else _drawer_of_option_file(given)
+    for source, target in jobs:
+        draw(source, target)
+        print(f'{source}: {target}')
+
+
+def _jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
+    from dynq_basicsr.deploy.image_files import Job, plan_jobs
+
+    if out.suffix.lower() != '.png' or out.is_dir():
+        return plan_jobs(pictures, out, 'png', '_bits')
+    if len(pictures) > 1 or pictures[0].is_dir():
+        raise DynqError(f'--out {out}: is a file, but there are several pictures; name a folder.')
+    return [Job(pictures[0], out)]
+
+
+def _drawer_of_checkpoint(given: argparse.Namespace) -> Callable[[Path, Path], None]:
+    from dynq_basicsr import api
+    from dynq_basicsr.deploy.pictures import as_picture
+    from dynq_basicsr.report.bit_map import telling_patch
+
+    checkpoint = given.model
+    if checkpoint.is_dir():
+        checkpoint /= CHECKPOINT
+        if not checkpoint.is_file():
+            raise DynqError(f'{given.model}: holds no {CHECKPOINT}; name the checkpoint that it was exported from.')
+    quantized = api.load(checkpoint, plugins=given.plugin)
+
+    def draw(source: Path, target: Path) -> None:
+        height, width = (picture := as_picture(source).colour).shape[:2]
+        patch = telling_patch(height, width, quantized.tiling) if given.patch is None else given.patch
+        quantized.bit_map(picture, target, patch or max(height, width))
+
+    return draw
+
+
+def _drawer_of_option_file(given: argparse.Namespace) -> Callable[[Path, Path], None]:
     from dynq_basicsr.report.bit_map import save_bit_map
-    from dynq_basicsr.report.one_image import read_lr_image, register_plugin, use_network
+    from dynq_basicsr.report.one_image import bits_used, load_model, read_lr_image, register_plugin
 
     register_plugin(given.plugin)
-    lq = read_lr_image(given.image)
-    save_bit_map(lq, use_network(given.opt, lq, given.checkpoint), given.out)
+    patches = {} if given.patch is None else {'patch_size': given.patch or None}
+    model = load_model(given.opt, given.checkpoint, **patches)
+
+    def draw(source: Path, target: Path) -> None:
+        lq = read_lr_image(source)
+        save_bit_map(lq, bits_used(model, lq), target)
+
+    return draw

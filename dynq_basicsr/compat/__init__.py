@@ -19,6 +19,7 @@ def apply() -> None:
         options,
         registries,
         resume,
+        tensorboard,
         training,
     )
 
@@ -32,6 +33,7 @@ def apply() -> None:
         distributed.ddp_wants_a_cuda_device,
         archiving.directory_not_empty_when_archiving_twice,
         epochs.training_ends_before_total_iter,
+        tensorboard.exception_in_thread_when_the_disk_is_full,
         moved_functions.cannot_import_name_rgb2ycbcr,
         registries.name_is_not_found_use_name,
     ):

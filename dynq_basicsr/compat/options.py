@@ -9,10 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import yaml
 from basicsr.utils import options
 
 from dynq_basicsr.command import say_errors_in_one_line
 from dynq_basicsr.compat.option_skeleton import check_skeleton, leave_out_nulls
+from dynq_basicsr.compat.registries import run_is_ours
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
 from dynq_basicsr.errors import DynqError, shown
 from dynq_basicsr.plugins import load_plugins
@@ -54,8 +56,12 @@ def _careful(original: Callable) -> Callable:
         say_errors_in_one_line()
         _repair_script()
         own, rest = _split_command_line(sys.argv[1:])
+        repeated: list[DynqError] = []
 
         class EditingLoader(OptionLoader):
+            def repeated(self, problem: yaml.MarkedYAMLError) -> None:
+                repeated.append(self.explained(problem))
+
             def get_single_data(self) -> Any:
                 opt = super().get_single_data()
                 if isinstance(opt, dict):
@@ -77,6 +83,8 @@ def _careful(original: Callable) -> Callable:
         finally:
             sys.argv, options.ordered_yaml = before
         load_plugins(opt.get('plugins') or ())
+        if repeated and run_is_ours(opt):  # others' option files may be as careless as BasicSR lets them
+            raise repeated[0]
         opt.held = [check(opt) for check in CHECKS]  # an attribute, which lives as long as the pipeline's options
         args.force_yml = own.force_yml or None
         return opt, args
@@ -88,7 +96,7 @@ def _repair_script() -> None:
     # `python basicsr/train.py` runs a second copy of that module, which defines its own functions.
     script, repaired = sys.modules['__main__'], sys.modules['basicsr.train']
     if hasattr(script, 'train_pipeline'):
-        for name in ('load_resume_state', 'create_train_val_dataloader'):
+        for name in ('load_resume_state', 'create_train_val_dataloader', 'init_tb_loggers'):
             setattr(script, name, getattr(repaired, name))
 
 

@@ -13,6 +13,7 @@ from basicsr.utils import check_resume
 
 from dynq_basicsr.backbones.torch_files import read_torch_file
 from dynq_basicsr.compat import interrupted_epoch
+from dynq_basicsr.compat.registries import run_is_ours
 from dynq_basicsr.errors import DynqError
 
 # What ``ResumableModel`` saves beside what BasicSR saves, and its type where it is there.
@@ -92,9 +93,10 @@ def _newest_whole_state(opt: dict) -> tuple[str, dict] | None:
         try:
             state = read_state(path)
             for network in _network_files(opt, iteration):
-                if not os.path.isfile(network):
+                if os.path.isfile(network):
+                    read_torch_file(network)
+                elif run_is_ours(opt):  # a model of others may save its networks as it likes
                     raise ValueError(f'{network} is missing')
-                read_torch_file(network)
         except Exception as error:
             warnings.warn(f'auto_resume passes over {path}: {_first_line(error)}', stacklevel=2)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -45,7 +46,7 @@ class OptionLoader(SafeLoader):
         try:
             return super().get_single_data()
         except yaml.MarkedYAMLError as error:
-            raise DynqError(_explain(self.file, error)) from error
+            raise self.explained(error) from error
         except RecursionError as error:
             raise DynqError(f'{self.file}: values lie too deep in one another.') from error
         except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
@@ -55,8 +56,20 @@ class OptionLoader(SafeLoader):
         """Return the document as nodes, checked."""
         node = super().get_single_node()
         if node is not None:
-            _count(node, {})
+            _count(node, {}, self.repeated)
         return node
+
+    def repeated(self, problem: yaml.MarkedYAMLError) -> None:
+        """Refuse a key that stands twice; who does not, gets the last one's value, as from PyYAML.
+
+        Args:
+            problem: Names the key and where it stands.
+        """
+        raise problem
+
+    def explained(self, error: yaml.MarkedYAMLError) -> DynqError:
+        """The sentence for what is wrong at a place of the file."""
+        return DynqError(_explain(self.file, error))
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Put merged keys in the place of ``<<``: own keys come before merged ones, and these in their order.
@@ -82,29 +95,30 @@ class OptionDumper(SafeDumper):
     """A safe dumper that writes an OrderedDict as an ordinary mapping."""
 
 
-def _count(node: yaml.Node, known: dict[int, int]) -> int:
+def _count(node: yaml.Node, known: dict[int, int], repeated: Callable[[yaml.MarkedYAMLError], None]) -> int:
     """Values below a node, itself included; refuses too many, and keys that are no keys.
 
     Args:
         node: Of a document.
         known: Node -> how many, where they were counted already; 0: they are being counted.
+        repeated: Told of keys that stand twice.
     """
     if id(node) not in known:
         known[id(node)] = 0
         if isinstance(node, yaml.MappingNode):
-            _check_keys(node)
+            _check_keys(node, repeated)
             children = [child for pair in node.value for child in pair]
         else:
             children = node.value if isinstance(node, yaml.SequenceNode) else []
         text = len(node.value) // TEXT if isinstance(node, yaml.ScalarNode) else 0
-        known[id(node)] = 1 + text + sum(_count(child, known) for child in children)
+        known[id(node)] = 1 + text + sum(_count(child, known, repeated) for child in children)
     if not 0 < known[id(node)] <= MAX_VALUES:
         what = 'holds itself' if not known[id(node)] else f'comes to more than {MAX_VALUES} values'
         raise yaml.MarkedYAMLError(problem=f'this value {what}', problem_mark=node.start_mark)
     return known[id(node)]
 
 
-def _check_keys(node: yaml.MappingNode) -> None:
+def _check_keys(node: yaml.MappingNode, repeated: Callable[[yaml.MarkedYAMLError], None]) -> None:
     seen: dict[str, int] = {}
     for key, _ in node.value:
         if key.tag == _MERGE:
@@ -115,10 +129,10 @@ def _check_keys(node: yaml.MappingNode) -> None:
                 problem=f'the key {shown(what)} is no text; put quotes around it', problem_mark=key.start_mark
             )
         if key.value in seen:
-            raise yaml.MarkedYAMLError(
+            repeated(yaml.MarkedYAMLError(
                 problem=f'the key {shown(key.value)} stands in line {seen[key.value]} already; remove one of them',
                 problem_mark=key.start_mark,
-            )
+            ))  # fmt: skip
         seen[key.value] = key.start_mark.line + 1
 
 

@@ -10,7 +10,18 @@ from typing_extensions import Self
 
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import AsRegistered, Section, by_type, facts_of
-from dynq_basicsr.config.values import BatchSize, Name, Number, Positive, Switch, Text, Whole, Workers, or_empty
+from dynq_basicsr.config.values import (
+    MOST_PATCHES,
+    BatchSize,
+    Name,
+    Number,
+    Positive,
+    Switch,
+    Text,
+    Whole,
+    Workers,
+    or_empty,
+)
 from dynq_basicsr.errors import PATH, shown
 
 _ROOTS = ('dataroot_lq', 'dataroot_gt')
@@ -62,10 +73,16 @@ class SourceOptions(DataSetOptions):
 
     io_backend: or_empty(BackendOptions) = Field(BackendOptions(), description='How its files are read.')
     dataroot_lq: Text = Field(description='Folder or LMDB of the LR images.')
+    meta_info_file: Text | None = Field(
+        None, description='File that lists the images to take (of pairs the HR ones), one a line; null: all of them.'
+    )
 
     @model_validator(mode='after')
     def _check_sources(self, info: ValidationInfo) -> Self:
-        for key in (key for key in _ROOTS if key in type(self).model_fields):
+        listed = self.meta_info_file
+        if listed is not None and facts_of(info).files and not os.path.isfile(listed):
+            raise wrong('meta_info_file', f'no file at {shown(listed, PATH)}; correct it, or leave it out.')
+        for key in (key for key in _ROOTS if getattr(self, key, None) is not None):
             root, kind = os.path.expanduser(getattr(self, key)), self.io_backend.type
             name, is_lmdb = shown(root, PATH), root.rstrip('/\\').endswith('.lmdb')
             if kind == 'disk' and (is_lmdb or os.path.isfile(os.path.join(root, 'data.mdb'))):
@@ -83,12 +100,36 @@ class LRCalibrationOptions(SourceOptions):
     type: Annotated[Literal['LRCalibrationDataset'], AsRegistered] = Field(
         'LRCalibrationDataset', description='Random crops of a fixed choice of LR images.'
     )
+    dataroot_lq: Text | None = Field(
+        None, description='Folder or LMDB of the LR images; null: that of meta_info_file, which may name any files.'
+    )
     num_images: Positive = Field(100, description='How many images of the source to take.')
+    convert: Switch = Field(
+        False, description='Take pictures of any kind (of large ones a window), rather than 8-bit RGB images alone.'
+    )
+    color: Literal['y'] | None = Field(None, description='y: luma alone; null: RGB.')
     patch_size: Positive = Field(96, description='Side of a crop, LR pixels.')
     use_hflip: Switch = Field(False, description='Whether crops are mirrored at random.')
     use_rot: Switch = Field(False, description='Whether crops are flipped and transposed at random.')
-    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = Field(0, description='Of the choice of images and fixed crops.')
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = Field(
+        0, description='Of the choice of images, windows, fixed crops and sequences of crops.'
+    )
     fixed_crops: Switch = Field(False, description='Whether each image has one crop, rather than one a draw.')
+    num_crops: Annotated[Positive, Field(le=MOST_PATCHES)] | None = Field(
+        None, description='Length of a fixed sequence of crops, which an epoch sees in order; null: drawn anew.'
+    )
+
+    @model_validator(mode='after')
+    def _check_images(self, info: ValidationInfo) -> Self:
+        if self.dataroot_lq is None and self.meta_info_file is None:
+            raise wrong('dataroot_lq', 'missing; name a folder or LMDB, or list files in meta_info_file.')
+        if self.io_backend.type == 'lmdb':
+            for key in ('meta_info_file', 'convert'):
+                if getattr(self, key):
+                    raise wrong(key, 'is for files, not for LMDBs; leave it out, or set io_backend: {type: disk}.')
+        if self.num_crops is not None and self.fixed_crops:
+            raise wrong('num_crops', 'fixed_crops gives each image one crop; leave one of them out.')
+        return self
 
 
 class PairedOptions(SourceOptions):
@@ -98,9 +139,6 @@ class PairedOptions(SourceOptions):
         'PairedImageDataset', description="BasicSR's pairs of images; ours, which runs use, refuse damaged ones."
     )
     dataroot_gt: Text = Field(description='Folder or LMDB of the HR images.')
-    meta_info_file: Text | None = Field(
-        None, description='File that lists the HR images to take, one a line; null: the whole folder.'
-    )
     filename_tmpl: Text = Field('{}', description='Name of an LR image for the name {} of its HR image.')
     gt_size: Positive = Field(None, description='Side of a training patch, HR pixels; a multiple of scale.')
     use_hflip: Switch = Field(None, description='Whether training patches are mirrored at random.')
@@ -111,10 +149,6 @@ class PairedOptions(SourceOptions):
 
     @model_validator(mode='after')
     def _check_pairs(self, info: ValidationInfo) -> Self:
-        if self.meta_info_file is not None and facts_of(info).files and not os.path.isfile(self.meta_info_file):
-            raise wrong(
-                'meta_info_file', f'no file at {shown(self.meta_info_file, PATH)}; correct it, or leave it out.'
-            )
         if (self.mean is None) != (self.std is None):
             raise wrong('std' if self.std is None else 'mean', 'mean and std go together; give both or neither.')
         try:

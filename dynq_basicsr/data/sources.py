@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 
 import cv2
 import lmdb
 
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.image_bytes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+_SIZE = re.compile(r' \(\d+,\s*\d+(,\s*\d+)?\)( \d+)?$')  # and how hard an LMDB's image is packed
 
 
 def counted(number: int, noun: str) -> str:
@@ -71,7 +73,7 @@ def strays(folder: str, others: Iterable[str]) -> list[str]:
 
     Args:
         folder: The folder.
-        others: Names of files without one of :data:`IMAGE_SUFFIXES`.
+        others: Names of files without one of ``IMAGE_SUFFIXES``.
     """
     return [name for name in others if not cv2.haveImageReader(os.path.join(folder, name))]
 
@@ -103,7 +105,7 @@ def lmdb_keys(root: str, option: str) -> list[str]:
 def listed_names(file: str, option: str) -> list[str]:
     """Read which images a meta-information file of BasicSR's lists, one a line: ``my photo.png (480,480,3)``.
 
-    What follows ``' ('`` is the size, which may be absent; blank lines do not count.
+    The size may be absent; blank lines do not count.
 
     Args:
         file: The file.
@@ -113,9 +115,9 @@ def listed_names(file: str, option: str) -> list[str]:
         DynqError: If it cannot be read, or lists nothing.
     """
     try:
-        with open(file, encoding='utf-8-sig') as lines:
-            names = [line.strip().rsplit(' (', 1)[0] for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        with open(file, encoding='utf-8-sig', errors='surrogateescape') as lines:  # as Python takes names of files
+            names = [_SIZE.sub('', line.strip()) for line in lines if line.strip()]
+    except OSError as error:
         raise DynqError(f'{option}: {file} cannot be read ({error}).') from error
     if not names:
         raise DynqError(f'{option}: {file} lists no image; list one a line.')
@@ -146,29 +148,31 @@ def cannot_open(root: str, error: Exception) -> DynqError:
     return DynqError(f'{root}: the LMDB cannot be opened ({error}); make it again with BasicSR.')
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str, most: int | None = None) -> bytes:
     """Return the bytes of a file.
 
     Args:
         path: The file.
+        most: How many, from its beginning; None: all.
 
     Raises:
         DynqError: If it cannot be read.
     """
     try:
         with open(path, 'rb') as file:
-            return file.read()
+            return file.read(most)
     except OSError as error:
         raise DynqError(f'{path}: the image cannot be read ({error.strerror}); restore it or remove it from the '
                         'list.') from error
 
 
-def read_lmdb(root: str, keys: Iterable[str]) -> Iterator[bytes]:
+def read_lmdb(root: str, keys: Iterable[str], most: int | None = None) -> Iterator[bytes]:
     """Yield the encoded images of some keys; the database is closed afterwards, so it can be opened elsewhere.
 
     Args:
         root: The folder ``NAME.lmdb``.
         keys: The keys.
+        most: How many bytes of each, from its beginning; None: all.
 
     Raises:
         DynqError: If the database does not open, or lacks a key.
@@ -177,9 +181,9 @@ def read_lmdb(root: str, keys: Iterable[str]) -> Iterator[bytes]:
         environment = lmdb.open(str(root), readonly=True, lock=False, readahead=False)
     except lmdb.Error as error:
         raise cannot_open(root, error) from error
-    with environment, environment.begin(write=False) as transaction:
+    with environment, environment.begin(write=False, buffers=True) as transaction:
         for key in keys:
             content = transaction.get(key.encode())
             if content is None:
                 raise missing_key(root, key)
-            yield content
+            yield bytes(content[:most])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.deploy.symbolic import register_symbolics
+from dynq_basicsr.deploy.tracing import Followed, with_deep_stack
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.numerics.attention import attention_in_parts
 from dynq_basicsr.quantization.float_layers import FloatLayer
@@ -150,14 +151,18 @@ def _trace(
     image = torch.rand(1 if single else 2, net.input_channels, *(net.sizes.padded(side) for side in _PROBES[0]))
     legacy = {'dynamo': False} if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     stream = io.BytesIO()
-    try:
-        with _marked(net), torch.no_grad(), attention_in_parts(), _quiet():
+
+    def export() -> None:
+        with _marked(net), torch.no_grad(), attention_in_parts(), Followed(), _quiet():
             torch.onnx.export(
                 module.eval(), (image,), stream, input_names=['image'], output_names=[output],
                 dynamic_axes=free, opset_version=TRACED_OPSET, custom_opsets={DOMAIN: 1}, **legacy,
             )  # fmt: skip
+
+    try:
+        with_deep_stack(export)
     except (RuntimeError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = ' '.join(str(error).split()).partition(' Please feel free')[0].rstrip('.')[:200]
         raise DynqError(f'{type(net.backbone).__name__}: PyTorch cannot write it as ONNX ({reason}).') from error
     return onnx.load_from_string(stream.getvalue())
 

@@ -1,4 +1,5 @@
-"""What the command line offers to choose from; imports nothing, so that its help needs nothing."""
+"""What the command line knows of model folders; imports nothing, so that its help needs nothing."""
 
 FORMATS = ('png', 'jpg', 'webp', 'same')  # of results; same: as the input
 RUNTIMES = ('onnxruntime', 'openvino')
+MANIFEST = 'manifest.json'  # of a model folder

@@ -1,4 +1,4 @@
-"""``dynq upscale``: upscale images with a frozen network, on the CPU."""
+"""``dynq upscale``: upscale images with a frozen network, on the CPU; or with a quantized checkpoint, in PyTorch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynq_basicsr.deploy.choices import FORMATS, RUNTIMES
+from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
+from dynq_basicsr.deploy.choices import FORMATS, MANIFEST, RUNTIMES
 from dynq_basicsr.doctor.parts import CORE
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
 
 if TYPE_CHECKING:
+    from dynq_basicsr.deploy.router import Router
+    from dynq_basicsr.deploy.upscale_files import Network
     from dynq_basicsr.patch_grid import TilingOptions
 
 INTERRUPTED = 'the same command goes on with what is missing.'
@@ -23,8 +26,11 @@ INTERRUPTED = 'the same command goes on with what is missing.'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('input', nargs='+', type=Path, help='images, or folders of them')
-    parser.add_argument('--model', required=True, type=Path, help='the folder that `dynq export` wrote')
-    parser.add_argument('--output', required=True, type=Path, help='the folder for results')
+    parser.add_argument(
+        '-m', '--model', required=True, type=Path, metavar='FOLDER',
+        help='what `dynq quantize` or `dynq export` wrote; or a quantized checkpoint, which runs in PyTorch',
+    )  # fmt: skip
+    parser.add_argument('-o', '--output', required=True, type=Path, metavar='FOLDER', help='where results go')
     files = parser.add_argument_group('files')
     files.add_argument('--recursive', action='store_true', help='look into folders below the folders, too')
     what = 'of results; jpg has quality 95, webp is without loss, same: as the input (default: png)'
@@ -32,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument('--suffix', help='behind the names of results (default: _x4 for scale 4, and so on)')
     files.add_argument('--overwrite', action='store_true', help='upscale again what is already there')
     run = parser.add_argument_group('run')
-    run.add_argument('--runtime', default='onnxruntime', choices=RUNTIMES)
-    run.add_argument('--threads', type=_from(1), default=_cores(), help='default: all cores, here %(default)s')
+    run.add_argument('--runtime', choices=RUNTIMES, help=f'default: {RUNTIMES[0]}')
+    run.add_argument('--threads', type=_from(1), help=f'default: all cores, here {_cores()}')
     run.add_argument('--batch', type=_from(1), help='patches that run together (default: as the model says)')
+    run.add_argument('--device', help='of a checkpoint: auto, cpu, cuda, ... (default: auto)')
+    add_plugin(run)
     patches = parser.add_argument_group('patches, in pixels of the input; default: as the network was evaluated')
     patches.add_argument('--patch', type=_from(0), help='side of a patch; 0: whole images')
     steps = patches.add_mutually_exclusive_group()
@@ -117,29 +125,58 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         DynqError: If nothing can run.
     """
-    require(*CORE, 'cv2', given.runtime)
+    require(*CORE, 'cv2')
     import cv2
 
     from dynq_basicsr.deploy.image_files import plan_jobs, prepare_output
-    from dynq_basicsr.deploy.manifest import Manifest
-    from dynq_basicsr.deploy.router import Router, RunOptions
     from dynq_basicsr.deploy.upscale_files import upscale_files
 
     cv2.setNumThreads(1)  # patches are too small to share
-    manifest = Manifest.load(given.model)
-    tiling = choose_tiling(given, manifest.tiling)
+    network = _in_pytorch(given) if is_checkpoint(given.model) else _router(given)
+    suffix = f'_x{network.scale}' if given.suffix is None else given.suffix
+    if '/' in suffix or os.sep in suffix:
+        raise DynqError(f'--suffix {suffix}: give a part of a name, without folders.')
+    jobs = plan_jobs(given.input, given.output, given.format, suffix, given.recursive)
+    prepare_output(given.output)
+    return int(upscale_files(jobs, network, given.overwrite) > 0)
+
+
+def is_checkpoint(model: Path) -> bool:
+    """Whether a model is a file, or a folder that holds nothing but one."""
+    return model.is_file() or (model / CHECKPOINT).is_file() and not (model / MANIFEST).exists()
+
+
+def _router(given: argparse.Namespace) -> Router:
+    """The graphs of a model folder."""
+    if given.device or given.plugin:
+        raise DynqError(f'--device, --plugin: they are for checkpoints; {given.model} is a model folder.')
+    runtime = given.runtime or RUNTIMES[0]
+    require(runtime)
+    from dynq_basicsr.deploy.manifest import Manifest
+    from dynq_basicsr.deploy.router import Router, RunOptions
+
     options = RunOptions(
-        given.runtime,
-        given.threads,
-        tiling=tiling,
+        runtime,
+        given.threads or _cores(),
+        tiling=choose_tiling(given, Manifest.load(given.model).tiling),
         feather=given.feather,
         batch=given.batch,
         flat_threshold=flat_threshold(given),
     )
-    suffix = f'_x{manifest.scale}' if given.suffix is None else given.suffix
-    if '/' in suffix or os.sep in suffix:
-        raise DynqError(f'--suffix {suffix}: give a part of a name, without folders.')
-    jobs = plan_jobs(given.input, given.output, given.format, suffix, given.recursive)
-    router = Router(given.model, options)
-    prepare_output(given.output)
-    return int(upscale_files(jobs, router, given.overwrite) > 0)
+    return Router(given.model, options)
+
+
+def _in_pytorch(given: argparse.Namespace) -> Network:
+    """A quantized checkpoint."""
+    foreign = [f'--{name}' for name in ('runtime', 'threads', 'batch', 'feather') if getattr(given, name)]
+    if given.flat_tier != 'none' or given.flat_threshold is not None:
+        foreign.append('--flat-tier')
+    if foreign:
+        raise DynqError(f'{", ".join(foreign)}: for model folders alone; `dynq export {given.model}` makes one.')
+    from dynq_basicsr import api
+    from dynq_basicsr.workflow.quantized import PatchwiseNetwork
+
+    path = given.model if given.model.is_file() else given.model / CHECKPOINT
+    quantized = api.load(path, device=given.device or 'auto', plugins=given.plugin)
+    quantized.tiling = choose_tiling(given, quantized.tiling)
+    return PatchwiseNetwork(quantized)

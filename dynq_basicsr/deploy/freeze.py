@@ -22,14 +22,15 @@ from dynq_basicsr.deploy.check import (
     run_at,
     trial_images,
 )
-from dynq_basicsr.deploy.frozen import float_layers, freeze_layers
+from dynq_basicsr.deploy.choices import MANIFEST
+from dynq_basicsr.deploy.frozen import check_grids, float_layers, freeze_layers
 from dynq_basicsr.deploy.kernels import KernelAssembler
-from dynq_basicsr.deploy.manifest import NAME
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.sessions import open_session
 from dynq_basicsr.deploy.simplify import Base, simplify
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.tiling import TilingOptions
+from dynq_basicsr.quantization.data_flow import evaluating
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def freeze(
     expected: Mapping[str, Mapping[str, float]] | None = None,
     scale: int | None = None,
     also: Mapping[str, bytes] | None = None,
-    marks: Sequence[str] = (NAME,),
+    marks: Sequence[str] = (MANIFEST,),
 ) -> list[Exported]:
     """Write a model folder.
 
@@ -129,6 +130,24 @@ def freeze(
             }
         )
     return exported
+
+
+def why_not_exportable(net: QuantizedSR) -> str:
+    """What keeps a network from becoming a model folder, as far as that is known before it is calibrated.
+
+    Args:
+        net: On the CPU.
+
+    Returns:
+        The error that ``freeze`` would raise; empty: none is known.
+    """
+    with evaluating(net):
+        try:
+            check_grids(net)
+            _trace(net, resolutions(net))
+        except DynqError as error:
+            return f'{error}'
+    return ''
 
 
 def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:

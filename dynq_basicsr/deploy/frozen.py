@@ -115,13 +115,8 @@ def freeze_layer(layer: QuantLayer, bits: float) -> FrozenLayer:
     Raises:
         DynqError: If no integers give its numbers.
     """
-    options = layer.options
-    if options.weight.bits != FLOAT_BITS and options.weight.grid != 'integer':
-        raise DynqError(
-            f'{layer.name}: quantization.weight.grid is {options.weight.grid}, whose levels are no multiples of a step '
-            f'(zero is none of them), so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
-        )
-    floating, grid = float_layer(layer), _grid(layer, bits)
+    _check_grid(layer)
+    options, floating, grid = layer.options, float_layer(layer), _grid(layer, bits)
     if options.weight.bits == FLOAT_BITS:
         return replace(floating, grid=grid)
     integers, scale, bias = layer.integer_weight()
@@ -156,6 +151,28 @@ def float_layer(layer: QuantLayer | FloatConv2d) -> FrozenLayer:
     return FrozenLayer(layer.name, weight, None, FLOAT_BITS, bias, None, **geometry, precise=precise)
 
 
+def check_grids(net: QuantizedSR) -> None:
+    """Check that integers can give the numbers of every layer.
+
+    Raises:
+        DynqError: Names the first layer whose options say otherwise.
+    """
+    for layer in net.quant_layers():
+        _check_grid(layer)
+
+
+def _check_grid(layer: QuantLayer) -> None:
+    for part, options, what in (
+        ('weight', layer.options.weight, 'levels are no multiples of a step (zero is none of them)'),
+        ('activation', layer.options.activation, 'zero point is no integer'),
+    ):
+        if options.bits != FLOAT_BITS and options.grid != 'integer':
+            raise DynqError(
+                f'{layer.name}: quantization.{part}.grid is {options.grid}, whose {what}, so no integers give its '
+                f'numbers; {WAY_OUT}. Train with grid: integer.'
+            )
+
+
 def _bias(layer: nn.Module, bias: torch.Tensor | None) -> np.ndarray:
     return np.zeros(len(layer.weight), np.float32) if bias is None else bias.detach().float().cpu().numpy()
 
@@ -163,10 +180,5 @@ def _bias(layer: nn.Module, bias: torch.Tensor | None) -> np.ndarray:
 def _grid(layer: QuantLayer, bits: float) -> Grid | None:
     if layer.options.activation.bits == FLOAT_BITS:
         return None
-    try:
-        scale, low, high = layer.activation_range.freeze(bits)
-    except ValueError as error:
-        raise DynqError(
-            f'{layer.name}: {error}, so no integers give its numbers; {WAY_OUT}. Train with grid: integer.'
-        ) from error
+    scale, low, high = layer.activation_range.freeze(bits)
     return Grid(scale.numpy()[()], -low, high - low)

@@ -12,9 +12,8 @@ import numpy as np
 from dynq_basicsr.atomic import temporary_beside
 from dynq_basicsr.deploy.pictures import Picture
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import write_image
+from dynq_basicsr.image_bytes import IMAGE_SUFFIXES, write_image
 
-READABLE = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
 JPEG = ('.jpg', '.jpeg')
 DEEP = ('.png', '.tif', '.tiff')  # that hold 16 bits
 PARAMETERS = {
@@ -49,7 +48,7 @@ def plan_jobs(
     for given in inputs:
         for source, place in _list(given, output, recursive):
             ending = source.suffix if file_format == 'same' else f'.{file_format}'
-            if ending.lower() not in READABLE:
+            if ending.lower() not in IMAGE_SUFFIXES:
                 ending = '.png'
             target = output / place / f'{source.stem}{suffix}{ending}'
             if target.resolve() == source.resolve():
@@ -80,7 +79,7 @@ def _list(given: Path, output: Path, recursive: bool) -> Iterator[tuple[Path, Pa
         yield path, path.parent.relative_to(given)
     if not found:
         hint = '' if recursive else '; --recursive looks into the folders below it'
-        raise DynqError(f'{given}: the folder holds no images ({", ".join(READABLE)}){hint}.')
+        raise DynqError(f'{given}: the folder holds no images ({", ".join(IMAGE_SUFFIXES)}){hint}.')
 
 
 def pictures_in(folder: Path, recursive: bool = False) -> Iterator[Path]:
@@ -92,7 +91,7 @@ def pictures_in(folder: Path, recursive: bool = False) -> Iterator[Path]:
     """
     for path in sorted(folder.rglob('*') if recursive else folder.iterdir()):
         hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in READABLE and path.is_file():
+        if not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
             yield path
 
 
@@ -111,7 +110,7 @@ def prepare_output(output: Path) -> None:
         raise DynqError(f'--output {output}: cannot be written to ({error.strerror}); give another folder.') from error
 
 
-def levels_of(target: Path, source: np.ndarray) -> int:
+def levels_in(target: Path, source: np.ndarray) -> int:
     """The largest value of the result: 65535 where both the source and the format of the target have 16 bits."""
     return 65535 if source.dtype == np.uint16 and target.suffix.lower() in DEEP else 255
 

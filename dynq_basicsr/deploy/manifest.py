@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dynq_basicsr.atomic import sweep
+from dynq_basicsr.deploy.choices import MANIFEST
 from dynq_basicsr.errors import DynqError, check_number, shown
 from dynq_basicsr.patch_grid import TilingOptions
 
 FORMAT = 2
-NAME = 'manifest.json'
 CHECKSUM = 'sha256'  # of all other values of the manifest
 CHANNELS = (1, 3)
 # What no network of this kind goes beyond; a number above is an error, and would cost more memory than there is.
@@ -56,8 +56,8 @@ class Graph:
             raise DynqError(f'{self.path}: cannot be read ({error.strerror}); check its permissions.') from error
         if not same or hashlib.sha256(content).hexdigest() != self.sha256:
             raise DynqError(
-                f'{self.path}: the graph is cut off or was edited (its size or sha256 is not that of {NAME}); copy the '
-                'model folder again, or export it anew.'
+                f'{self.path}: the graph is cut off or was edited (its size or sha256 is not that of {MANIFEST}); copy '
+                'the model folder again, or export it anew.'
             )
         return content
 
@@ -99,10 +99,10 @@ class Manifest:
         folder = Path(folder)
         if not folder.is_dir():
             sweep(folder.parent)  # an export that was killed while it replaced the folder
-        path = folder / NAME
+        path = folder / MANIFEST
         if not path.is_file():
             what = 'is no model folder, or its export did not finish' if folder.is_dir() else 'there is no folder'
-            raise DynqError(f'{folder}: {what} ({NAME} is missing); make it with `dynq quantize` or `dynq export`.')
+            raise DynqError(f'{folder}: {what} ({MANIFEST} is missing); make it with `dynq quantize` or `dynq export`.')
         values = _read_json(path)
         found = values.get('format') if isinstance(values, dict) else None
         if type(found) is not int or found != FORMAT:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
-from dynq_basicsr.deploy.pictures import as_picture, upscale_picture
+from dynq_basicsr.deploy.colours import Upscaler, upscale_image
 from dynq_basicsr.deploy.router import Router, RunOptions
 from dynq_basicsr.patch_grid import TilingOptions
 
@@ -22,6 +24,7 @@ class FrozenModel:
 
     Attributes:
         scale: Enlargement of the sides.
+        channels: Of the images that the network takes: 3 (RGB) or 1 (Y, or grey).
 
     Raises:
         DynqError: If the folder is incomplete, damaged or edited, or the runtime is not installed.
@@ -29,24 +32,26 @@ class FrozenModel:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         runtime: str = 'onnxruntime',
         threads: int | None = None,
         patch: int | None = None,
     ) -> None:
         tiling = None if patch is None else TilingOptions(patch or None)
-        self._router = Router(folder, RunOptions(runtime, threads or os.cpu_count() or 1, tiling=tiling))
-        self.scale = self._router.manifest.scale
+        router = Router(Path(folder), RunOptions(runtime, threads or os.cpu_count() or 1, tiling=tiling))
+        self.scale, self.channels = router.scale, router.channels
+        self._upscaler = Upscaler(self.channels, self.scale, router.upscale)
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Super-resolve an array, see ``upscale``."""
+    def __call__(self, image: NDArray[Any] | str | os.PathLike[str]) -> NDArray[Any]:
+        """Super-resolve a picture, see ``upscale``."""
         return self.upscale(image)
 
-    def upscale(self, image: np.ndarray | str | os.PathLike) -> np.ndarray:
+    def upscale(self, image: NDArray[Any] | str | os.PathLike[str]) -> NDArray[Any]:
         """Super-resolve a picture.
 
         Args:
-            image: (H, W, 3) RGB or (H, W) grey, uint8 or uint16; or a file.
+            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; or a file. Of colours, a network of
+                one channel enlarges Y; Cb and Cr become larger bicubically.
 
         Returns:
             Of the same type, ``scale`` times as high and wide.
@@ -54,6 +59,4 @@ class FrozenModel:
         Raises:
             DynqError: If the picture or the result is not sound.
         """
-        picture = as_picture(image)
-        result = upscale_picture(picture, self._router, int(np.iinfo(picture.colour.dtype).max)).colour
-        return result[..., 0] if result.shape[2] == 1 else result
+        return upscale_image(image, self._upscaler)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dynq_basicsr.atomic import NotWritten, flush, replacing_folder
-from dynq_basicsr.deploy.manifest import FORMAT, NAME, sealed
+from dynq_basicsr.deploy.choices import MANIFEST
+from dynq_basicsr.deploy.manifest import FORMAT, sealed
 from dynq_basicsr.errors import DynqError
 
 
@@ -42,10 +43,10 @@ class FolderWriter:
         """
         values = sealed({**manifest, 'format': FORMAT})
         text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n'
-        self.add(NAME, text.encode())
+        self.add(MANIFEST, text.encode())
 
 
-def check_target(target: str | Path, marks: Sequence[str] = (NAME,)) -> None:
+def check_target(target: str | Path, marks: Sequence[str] = (MANIFEST,)) -> None:
     """Refuse to replace what is no folder of ours.
 
     Args:
@@ -63,7 +64,7 @@ def check_target(target: str | Path, marks: Sequence[str] = (NAME,)) -> None:
 
 
 @contextmanager
-def writing_folder(target: str | Path, marks: Sequence[str] = (NAME,)) -> Iterator[FolderWriter]:
+def writing_folder(target: str | Path, marks: Sequence[str] = (MANIFEST,)) -> Iterator[FolderWriter]:
     """Write a model folder beside its place, and move it there when the block ends well.
 
     A folder that is a model already is replaced whole; whatever fails or interrupts leaves what was there.

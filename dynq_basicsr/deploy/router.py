@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynq_basicsr.deploy.arrays import cut, levels_of, white_of
 from dynq_basicsr.deploy.bicubic import enlarge
 from dynq_basicsr.deploy.decide import Policy, build_policy, gradient_density
 from dynq_basicsr.deploy.manifest import Graph, Manifest
@@ -89,6 +90,16 @@ class Router:
             graph = graph.qdq
         return open_session(graph.read(), str(graph.path), options.runtime, options.threads, options.precision)
 
+    @property
+    def channels(self) -> int:
+        """Of the images that the network takes: 3 (RGB) or 1 (Y, or grey)."""
+        return self.manifest.channels
+
+    @property
+    def scale(self) -> int:
+        """Enlargement of the sides."""
+        return self.manifest.scale
+
     def boxes(self, image: np.ndarray) -> list[Box]:
         """Where the patches of an image (H, W, ...) lie."""
         return tile_boxes(*image.shape[:2], self.tiling)
@@ -99,19 +110,19 @@ class Router:
         """Super-resolve an image.
 
         Args:
-            image: (H, W, C), uint8 or uint16, RGB or grey as the network takes it.
-            levels: The largest value of the result, 255 or 65535; None: as that of the image.
+            image: (H, W, C), RGB or one channel as the network takes it: uint8, uint16, or float in [0, 1].
+            levels: The largest value of the result, as 255; None: as fine as the image.
             report: Told the code of each batch and how many patches it held, after it ran.
 
         Returns:
-            (scale * H, scale * W, C), uint8 or uint16.
+            (scale * H, scale * W, C), whole numbers of the smallest type that holds ``levels``.
 
         Raises:
             GraphError: If the network's result is not finite or not of the stated size.
             DynqError: If the runtime fails, for want of memory, say.
         """
         height, width, channels = image.shape
-        levels = levels or int(np.iinfo(image.dtype).max)
+        levels = levels or levels_of(image.dtype)
         canvas = Canvas(height, width, channels, self.manifest.scale, self.tiling, self._options.feather, levels)
         waiting: dict[tuple[str, tuple[int, ...]], list[tuple[Box, np.ndarray]]] = defaultdict(list)
         for box in self.boxes(image):
@@ -161,13 +172,6 @@ class Router:
         return np.pad(patch, ((0, 0), (0, down), (0, right)), mode=mode)
 
 
-def cut(image: np.ndarray, box: Box) -> np.ndarray:
-    """A patch as networks take it: (H, W, C), whole numbers -> (C, h, w), float32 in [0, 1]."""
-    top, left, bottom, right = box
-    patch = np.ascontiguousarray(image[top:bottom, left:right].transpose(2, 0, 1), np.float32)
-    return patch / np.float32(np.iinfo(image.dtype).max)
-
-
 def flat_tier(image: np.ndarray, box: Box, scale: int) -> np.ndarray:
     """The cheaper tier for a patch without texture: bicubic, (H, W, C) and a box -> (C, scale * h, scale * w)."""
-    return enlarge(image, box, scale) / np.float32(np.iinfo(image.dtype).max)
+    return enlarge(image, box, scale) / np.float32(white_of(image.dtype))

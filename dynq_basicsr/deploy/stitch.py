@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dynq_basicsr.deploy.arrays import holding
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import Box, Span, TilingOptions, count_covers, kept_span, tile_spans
 
@@ -25,7 +26,7 @@ class Canvas:
         tiling: Where patches lie and how they merge.
         feather: LR pixels over which neighbours fade into each other, around the middle of their overlap; takes the
             place of ``tiling.patch_merge`` and passes ``check_feather``.
-        levels: The largest value of a result: 255 or 65535.
+        levels: The largest value of a result, as 255.
     """
 
     def __init__(
@@ -34,8 +35,7 @@ class Canvas:
         self._scale, self._levels = scale, levels
         self._rows, self._columns = (_Side(length, scale, tiling, feather) for length in (height, width))
         most = levels * int(self._rows.totals.max()) * int(self._columns.totals.max())
-        kind = next(kind for kind in (np.uint8, np.uint16, np.uint32) if most <= np.iinfo(kind).max)
-        self._sums = np.zeros((scale * height, scale * width, channels), kind)
+        self._sums = np.zeros((scale * height, scale * width, channels), holding(most))
 
     def place(self, box: Box, result: np.ndarray) -> None:
         """Add the result of a patch.
@@ -58,11 +58,10 @@ class Canvas:
             self._sums[rows, columns, channel] += plane
 
     def finish(self) -> np.ndarray:
-        """The image, (scale * H, scale * W, C), uint8 or uint16; the canvas is used up."""
-        kind = np.uint8 if self._levels <= 255 else np.uint16
+        """The image, (scale * H, scale * W, C), of the smallest type that holds it; the canvas is used up."""
         if self._rows.totals.max() == self._columns.totals.max() == 1:
             return self._sums
-        image, sums = np.empty(self._sums.shape, kind), self._sums.reshape(len(self._sums), -1)
+        image, sums = np.empty(self._sums.shape, holding(self._levels)), self._sums.reshape(len(self._sums), -1)
         across = self._columns.totals.repeat(self._sums.shape[2])  # broadcasting over few channels is slow
         for top in range(0, len(image), STRIP):
             totals = self._rows.totals[top : top + STRIP, None] * across

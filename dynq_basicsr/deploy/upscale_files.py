@@ -4,26 +4,50 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
 
 from dynq_basicsr.atomic import NotWritten, sweep
-from dynq_basicsr.deploy.image_files import Job, levels_of, write_picture
-from dynq_basicsr.deploy.pictures import read_picture, upscale_picture
+from dynq_basicsr.deploy.colours import Upscaler, upscale_picture
+from dynq_basicsr.deploy.image_files import Job, levels_in, write_picture
+from dynq_basicsr.deploy.pictures import read_picture
 from dynq_basicsr.deploy.progress import Progress
-from dynq_basicsr.deploy.router import GraphError, Router
+from dynq_basicsr.deploy.router import GraphError
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.patch_grid import Box
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def upscale_files(jobs: Sequence[Job], router: Router, overwrite: bool = False) -> int:
+class Network(Protocol):
+    """What upscales: a ``Router``, or a network in PyTorch that does the same."""
+
+    @property
+    def channels(self) -> int:
+        """Of the images that it takes."""
+
+    @property
+    def scale(self) -> int:
+        """Enlargement of the sides."""
+
+    def boxes(self, image: np.ndarray) -> list[Box]:
+        """See ``Router``."""
+
+    def upscale(self, image: np.ndarray, levels: int, report: Callable[[str, int], None]) -> np.ndarray:
+        """See ``Router``."""
+
+
+def upscale_files(jobs: Sequence[Job], network: Network, overwrite: bool = False) -> int:
     """Upscale files, one after the other; those whose result is there already are left out.
 
     Prints a line for each image to stdout, and one for each failure to stderr.
 
     Args:
         jobs: Which, and what their results are called.
-        router: The network.
+        network: What upscales them.
         overwrite: Upscale again what is already there.
 
     Returns:
@@ -42,7 +66,7 @@ def upscale_files(jobs: Sequence[Job], router: Router, overwrite: bool = False) 
                 progress.end()
                 continue
             try:
-                progress.end(_upscale_file(job, router, progress))
+                progress.end(_upscale_file(job, network, progress))
                 outcomes['upscaled'] += 1
             except GraphError:  # no image would fare better
                 raise
@@ -55,12 +79,13 @@ def upscale_files(jobs: Sequence[Job], router: Router, overwrite: bool = False) 
     return outcomes['failed']
 
 
-def _upscale_file(job: Job, router: Router, progress: Progress) -> str:
+def _upscale_file(job: Job, network: Network, progress: Progress) -> str:
     """Upscale one file and tell in a line how that went."""
     start = time.perf_counter()
     picture = read_picture(job.source)
-    progress.begin(job.source, len(router.boxes(picture.colour)))
-    result = upscale_picture(picture, router, levels_of(job.target, picture.colour), progress.add)
+    progress.begin(job.source, len(network.boxes(picture.colour)))
+    upscaler = Upscaler(network.channels, network.scale, partial(network.upscale, report=progress.add))
+    result = upscale_picture(picture, upscaler, levels_in(job.target, picture.colour))
     write_picture(result, job.target)
     sizes = ' -> '.join('x'.join(map(str, one.colour.shape[1::-1])) for one in (picture, result))
     return f'{job.source}: {sizes}, {progress.codes()}, {time.perf_counter() - start:.1f} s'

@@ -128,7 +128,10 @@ def _registered(section: str, kind: object, registry: Registry) -> Callable:
     if found is None:
         known = names(registry)
         hint = nearest(kind, known) or f' Known: {", ".join(known)}.'
-        raise DynqError(f'{section}: nothing is registered as {shown(kind)}.{hint}')
+        raise DynqError(
+            f'{section}: nothing is registered as {shown(kind)}.{hint} Correct the name, or bring the package that '
+            'registers it with `plugins: [my_package]` or --plugin my_package.'
+        )
     return found
 
 

@@ -7,27 +7,26 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
+from basicsr.utils import get_root_logger
 from basicsr.utils.dist_util import get_dist_info
 from basicsr.utils.logger import initialized_logger
 from basicsr.utils.registry import DATASET_REGISTRY
 from filelock import FileLock, Timeout
-from torch.utils.data import Dataset
 
-from dynq_basicsr.atomic import sweep
+from dynq_basicsr.atomic import sweep_below
 from dynq_basicsr.compat.epochs import batches_per_epoch, too_few_images
 from dynq_basicsr.compat.registries import find, is_ours, run_is_ours
 from dynq_basicsr.data.checks import CHECKED
 from dynq_basicsr.data.pairs import check_sizes
-from dynq_basicsr.data.sources import read_file, read_lmdb
+from dynq_basicsr.data.sizes import Sizes, check_images
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import read_size
 from dynq_basicsr.models.patchwise_model import needs_ground_truth
 from dynq_basicsr.models.pictures import outputs
 from dynq_basicsr.training.distributed import gather
 
-LOOKED_AT = 8  # images of a data set whose headers are read before a run; each is checked again when its turn comes
 _LEAST_SIDE = {'calculate_ssim': 11}  # pixels that a metric compares, at least: SSIM's window
 
 
@@ -126,11 +125,11 @@ def _check_dataset(phase: str, options: Mapping, opt: Mapping) -> None:
     dataset = kind(deepcopy(options))
     is_train = options['phase'] == 'train'
     known = all(options.get(key) for key in (('scale', 'gt_size') if is_train else ('scale',)))  # not so in any run
-    for sizes in _first_sizes(dataset, options) if known else ():
-        if 'gt' in sizes:
-            check_sizes(options, sizes)
-        if not is_train:
-            _check_borders(sizes['lq'], options['scale'], opt)
+    if known and (rest := check_images(dataset, options, partial(_check_sizes, options=options, opt=opt))):
+        get_root_logger().warning(
+            f'datasets.{phase}: reading the sizes of all images takes too long here; {rest} of {len(dataset)} are '
+            'checked when their turn comes.'
+        )
     if is_train:
         if batches_per_epoch(len(dataset), options, opt) == 0:
             raise too_few_images(len(dataset), options)
@@ -147,22 +146,11 @@ def _check_dataset(phase: str, options: Mapping, opt: Mapping) -> None:
                 )
 
 
-def _first_sizes(dataset: Dataset, options: Mapping) -> Iterator[dict[str, tuple[str, int, int]]]:
-    """Name, width and height in pixels of ``lq`` and, where there is, ``gt``, of the first images."""
-    roots = getattr(type(dataset), 'roots', ())  # a data set without such has looked at its images itself
-    backend = options['io_backend']['type'] if roots else None
-    if backend not in ('disk', 'lmdb'):
-        return
-    rows = [one if isinstance(one, Mapping) else {'lq_path': one} for one in dataset.paths[:LOOKED_AT]]
-    found: list[dict[str, tuple[str, int, int]]] = [{} for _ in rows]
-    for root in roots:
-        role = root.removeprefix('dataroot_')
-        files = [row[f'{role}_path'] for row in rows]
-        contents = map(read_file, files) if backend == 'disk' else read_lmdb(options[root], files)
-        for sizes, file, content in zip(found, files, contents, strict=True):
-            name = file if backend == 'disk' else f'key {file!r} of {options[root]}'
-            sizes[role] = (name, *read_size(content, name))
-    yield from found
+def _check_sizes(sizes: Sizes, options: Mapping, opt: Mapping) -> None:
+    if 'gt' in sizes:
+        check_sizes(options, sizes)
+    if options['phase'] != 'train':
+        _check_borders(sizes['lq'], options['scale'], opt)
 
 
 def _check_borders(image: tuple[str, int, int], scale: int, opt: Mapping) -> None:
@@ -206,8 +194,8 @@ def _take_hold(folder: Path) -> Run | None:
     if get_dist_info()[0] == 0:
         try:
             run = Run(folder)
-            for place in (folder, folder / 'models', folder / 'training_states', folder.parent / '.measures'):
-                sweep(place)
+            for place in (folder, folder.parent / '.measures'):
+                sweep_below(place)
         except DynqError as one:
             error = one
     if message := gather(error and str(error))[0]:  # which all processes end with

@@ -12,6 +12,7 @@ from basicsr.utils.dist_util import master_only
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.archs.value_range import value_range_hint
 from dynq_basicsr.atomic import write_whole
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.config.run import RunOptions, parse
@@ -23,6 +24,7 @@ from dynq_basicsr.models.self_description import complete_network
 from dynq_basicsr.numerics.allocator import keep_freed_memory
 from dynq_basicsr.numerics.native import why_not_native
 from dynq_basicsr.quantization.cost import model_size
+from dynq_basicsr.training.distributed import together
 
 
 class QuantizedModel(ResumableModel):
@@ -55,7 +57,8 @@ class QuantizedModel(ResumableModel):
         if hasattr(self, 'net_g_ema'):
             self.net_g_ema.to(memory_format=torch.channels_last)
         get_root_logger().info(f'Model size: {model_size(self.network) / 1000:.1f}K parameters of 32 bits.')
-        if isinstance(self.network, QuantizedSR) and (hint := self.network.value_range_hint()):
+        net = self.network
+        if isinstance(net, QuantizedSR) and (hint := value_range_hint(net.backbone, net.image_format)):
             get_root_logger().warning(hint)
         self._write_layers()
 
@@ -86,7 +89,8 @@ class QuantizedModel(ResumableModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         """Move the network and wrap it where needed; its layout comes first, since the wrapper lays out gradients."""
-        return super().model_to_device(net.to(memory_format=torch.channels_last))
+        with together():
+            return super().model_to_device(net.to(memory_format=torch.channels_last))
 
     def load_network(
         self, net: nn.Module, load_path: str, strict: bool = True, param_key: str | None = 'params'

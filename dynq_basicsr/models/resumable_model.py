@@ -38,6 +38,7 @@ class ResumableModel(PatchwiseModel):
         self._saved: tuple[int, int] | None = None  # epoch and iteration of the newest training state
         self._validated: dict[str, int] = {}  # data set -> iteration of its newest validation
         self._finished = 0
+        self._ended = False  # after the loop, when the last network is saved
         self._worked = 0.0
         self.figures = TrainingFigures()
         self.interruption = Interruption(patient=opt['dist'])
@@ -157,6 +158,7 @@ class ResumableModel(PatchwiseModel):
                 return
         super().save(epoch, current_iter)
         if current_iter == -1:
+            self._ended = True
             self.interruption.stop_listening()
 
     @master_only
@@ -237,30 +239,27 @@ class ResumableModel(PatchwiseModel):
     def dist_validation(self, dataloader, current_iter, tb_logger, save_img: bool) -> None:
         """As ``PatchwiseModel``'s; a training notes the figures in ``curve.csv``.
 
-        A state that was saved in this iteration is saved anew, with the best metrics.
+        A state that was saved in this iteration is saved anew, with the best metrics. The validation that BasicSR has
+        after its loop is left out where the last iteration had one.
         """
         if not self.is_train:
             super().dist_validation(dataloader, current_iter, tb_logger, save_img)
+            return
+        current_iter = min(current_iter, self.opt['train']['total_iter'])  # BasicSR counts one more after its loop
+        dataset = dataloader.dataset.opt['name']
+        if self._ended and self._validated.get(dataset) == current_iter:
             return
         self._read_figures()
         try:
             super().dist_validation(dataloader, current_iter, tb_logger, save_img)
         except _AskedToEnd:
             self._end_early()
-        dataset = dataloader.dataset.opt['name']
         if get_dist_info()[0] == 0:
             file = Path(self.opt['path']['experiments_root']) / 'curve.csv'
-            add_to_curve(file, self._iteration(current_iter), self.worked, dataset, self.metric_results)
+            add_to_curve(file, current_iter, self.worked, dataset, self.metric_results)
         self._validated[dataset] = current_iter
         if self._saved and self._saved[1] == current_iter:  # BasicSR saves before it validates
             self.save_training_state(*self._saved)
-
-    def _iteration(self, current_iter: int) -> int:
-        """The number of the last iteration; BasicSR counts one more after its loop."""
-        return min(current_iter, self.opt['train']['total_iter'])
-
-    def _update_best_metric_result(self, dataset_name: str, metric: str, val: float, current_iter: int) -> None:
-        super()._update_best_metric_result(dataset_name, metric, val, self._iteration(current_iter))
 
     def _evaluate_image(self, *arguments: object) -> dict[str, object]:
         if self.is_train and not self.opt['dist'] and self.interruption.asked:

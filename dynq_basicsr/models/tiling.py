@@ -12,19 +12,22 @@ from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
 
 
-def run_tiled(image: Tensor, options: TilingOptions, run: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
+def run_tiled(
+    image: Tensor, options: TilingOptions, run: Callable[[Tensor, list[int]], Tensor], levels: int | None = 255
+) -> Tensor:
     """Super-resolve one image patch by patch; patches of one size run as batches.
 
-    Every result is rounded to 8 bits before it is merged, as the papers' code does. Beside the image and the returned
-    one, memory is that of one batch of patches, however large the image is.
+    Beside the image and the returned one, memory is that of one batch of patches, however large the image is.
 
     Args:
         image: (1, C, H, W) in [0, 1].
         options: Where patches lie and how they merge.
         run: The network, (N, C, h, w) -> (N, C', s * h, s * w); told the indices (into ``tile_boxes``) of the batch.
+        levels: What white is in whole numbers, to which every result is rounded before it is merged, as the papers'
+            code does; None: nothing is rounded.
 
     Returns:
-        (1, C', s * H, s * W) in [0, 1], on the 8-bit grid where it was tiled.
+        (1, C', s * H, s * W); in [0, 1], rounded, where it was tiled.
     """
     height, width = image.shape[-2:]
     boxes = tile_boxes(height, width, options)
@@ -38,7 +41,9 @@ def run_tiled(image: Tensor, options: TilingOptions, run: Callable[[Tensor, list
         for start in range(0, len(indices), options.patch_batch):
             batch = indices[start : start + options.patch_batch]
             patches = torch.cat([image[..., t:b, le:r] for t, le, b, r in (boxes[index] for index in batch)])
-            results = run(patches, batch).clamp(0, 1).mul(255).round().div(255)
+            results = run(patches, batch).clamp(0, 1)
+            if levels is not None:
+                results = results.mul(levels).round().div(levels)
             scale = results.shape[-1] // patches.shape[-1]
             if canvas is None:
                 canvas = results.new_zeros(1, results.shape[1], scale * height, scale * width)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import IO, TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from dynq_basicsr.patch_grid import TilingOptions
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.layer_charts import INK, MANY_LAYERS, bit_colours, chart_size, draw_layers
 from dynq_basicsr.report.sheet import Sheet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 MARGIN, HEADER, LEGEND = 24, 60, 66  # around panels; above each, for its title; below the image, for the colour bar
 PANEL = (1280, 860)  # the image is enlarged by a whole number as long as it stays within this width and height
+LEAST_PATCH = 24  # LR pixels; where patches show how bits vary
 TINT = 0.5  # share of the tint in a pixel
 Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
 
@@ -25,6 +27,18 @@ Box = tuple[int, int, int, int]  # top, left, bottom, right in LR pixels
 def enlargement(height: int, width: int) -> int:
     """Whole factor by which an image of this size is enlarged, at least 1."""
     return max(1, min(PANEL[0] // width, PANEL[1] // height))
+
+
+def telling_patch(height: int, width: int, tiling: TilingOptions) -> int:
+    """Side of patches that are small enough for an image to hold several, no larger than a network's own.
+
+    Args:
+        height: Of the LR image, pixels.
+        width: Likewise.
+        tiling: The network's; its patches may be whole images.
+    """
+    side = max(LEAST_PATCH, min(height, width) // 4)
+    return side if tiling.patch_size is None else min(tiling.patch_size, side)
 
 
 def cells(boxes: Sequence[Box]) -> list[Box]:
@@ -70,7 +84,7 @@ def tint_patches(lq: np.ndarray, usage: BitUsage) -> np.ndarray:
     return np.rint((1 - TINT) * half_grey + TINT * colours).astype(np.uint8)
 
 
-def save_bit_map(lq: np.ndarray, usage: BitUsage, path: str | Path) -> None:
+def save_bit_map(lq: np.ndarray, usage: BitUsage, path: str | PathLike[str] | IO[bytes]) -> None:
     """Save a picture of the bits that an image used.
 
     The LR image is enlarged without interpolation; each patch is tinted, outlined and labelled with its mean bits over
@@ -80,7 +94,7 @@ def save_bit_map(lq: np.ndarray, usage: BitUsage, path: str | Path) -> None:
     Args:
         lq: The LR image, (H, W, 3) uint8, BGR.
         usage: What it used; that of a float network gives the plain image and a sentence.
-        path: PNG file to write; its folder is made.
+        path: PNG file to write, whose folder is made, or a stream.
     """
     height, width = lq.shape[:2]
     factor = enlargement(height, width)

@@ -141,7 +141,8 @@ def measure(option_file: str | Path, name: str | None, count: int) -> tuple[np.n
     """Entropies of a data set's patches.
 
     Args:
-        option_file: Has the data set, and ``val.patch_size`` and so on where it is one for tests.
+        option_file: Has the data set, and ``val.patch_size`` and so on where it is one for tests; what it needs is
+            registered already.
         name: See ``choose_set``.
         count: How many patches of a training set to draw.
 
@@ -152,11 +153,10 @@ def measure(option_file: str | Path, name: str | None, count: int) -> tuple[np.n
         DynqError: If the option file or the data set does not fit.
     """
     from dynq_basicsr.policies.complexity import entropy
-    from dynq_basicsr.report.one_image import read_options, register_plugin
+    from dynq_basicsr.report.one_image import read_options
 
     options = read_options(option_file)
     key, dataset = choose_set(options, option_file, name)
-    register_plugin()
     if dataset['phase'] == 'train':
         survey = import_module('dynq_basicsr.training.survey')
         patches, what = survey.draw_patches(dataset, count, options.get('manual_seed') or 0), 'training patches'

@@ -101,21 +101,16 @@ def as_batch(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels))[None]
 
 
-def use_network(option_file: str | Path, lq: np.ndarray, checkpoint: str | Path | None = None) -> BitUsage:
-    """Run the network of an option file on an image, patch by patch as its ``val`` section says.
+def bits_used(model: QuantizedModel, lq: np.ndarray) -> BitUsage:
+    """Run a network on an image, patch by patch.
 
     Args:
-        option_file: An option file for tests; see ``load_model``.
+        model: As ``load_model`` gives it.
         lq: (H, W, 3) uint8, BGR.
-        checkpoint: See ``load_model``.
 
     Returns:
         The bits that it used.
-
-    Raises:
-        DynqError: If the option file, the checkpoint or the image does not fit.
     """
-    model = load_model(option_file, checkpoint)
     model.feed_data({'lq': as_batch(lq)})
     model.test()
     return model.usage

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -87,9 +88,12 @@ class Sheet:
         self.text((corner[0], corner[1] - 31 * self.unit), first, 13.5)
         self.text((corner[0], corner[1] - 11 * self.unit), second, 9.5, QUIET)
 
-    def save(self, path: str | Path) -> None:
-        """Write the picture as PNG; its folder is made."""
-        path = Path(path)
+    def save(self, target: str | PathLike[str] | IO[bytes]) -> None:
+        """Write the picture as PNG, into a file, whose folder is made, or a stream."""
+        if not isinstance(target, str | PathLike):
+            self.figure.savefig(target, dpi=self._dpi, format='png', facecolor=PAPER)
+            return
+        path = Path(target)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            self.figure.savefig(file, dpi=self._dpi, format='png', facecolor=PAPER)
+            self.save(file)

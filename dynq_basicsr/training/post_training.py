@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.archs.rehearsal import rehearse
 from dynq_basicsr.config.adabm import CALIBRATION, JOINT, AdaBMOptions
 from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.errors import DynqError
@@ -48,7 +49,7 @@ class PostTraining:
         seconds: Spent on each stage.
 
     Raises:
-        DynqError: If the recipe has stages and none has anything to learn.
+        DynqError: If the recipe has stages and none has anything to learn, or the network cannot be calibrated.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class PostTraining:
         self.net, self.figures = net, figures
         device = next(net.parameters()).device
         net.eval().requires_grad_(False)
+        rehearse(net, gradient=recipe.total_iter > recipe.calibration_iter)
         net.tap(tapped_modules(net.backbone, feature_taps(net.plan.features)))
         iterations = recipe.total_iter - recipe.calibration_iter  # each stage is a graph of its own
         compiles = wants_compiler(recipe.compile, device, iterations // len(set(recipe.stages)))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 LINE_EVERY = 15.0  # seconds
+NOTEBOOK_EVERY = 2.0  # seconds between two states of a bar of text, which a notebook's file may keep all
 
 
 def in_notebook() -> bool:
@@ -47,7 +48,10 @@ class TrainingBar:
             self._bar = self._stack.enter_context(widget(total=total, initial=done, unit='it'))
         elif in_notebook() or sys.stderr.isatty():
             self._stack.enter_context(logging_redirect_tqdm(loggers=[get_root_logger()]))
-            self._bar = self._stack.enter_context(tqdm(total=total, initial=done, unit='it', dynamic_ncols=True))
+            every = NOTEBOOK_EVERY if in_notebook() else 0.1
+            self._bar = self._stack.enter_context(
+                tqdm(total=total, initial=done, unit='it', dynamic_ncols=True, mininterval=every)
+            )
 
     def update(self, stage: str, figures: Callable[[], dict[str, float]]) -> None:
         """Count one iteration.

@@ -5,25 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from basicsr.utils import get_root_logger
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.backbones.torch_files import read_torch_file
 from dynq_basicsr.config.adabm import AdaBMOptions
-from dynq_basicsr.errors import DynqError, check_number, shown
+from dynq_basicsr.data.crops import CropSequence
+from dynq_basicsr.doctor.require import require
+from dynq_basicsr.errors import DynqError, shown
 from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.settings import Settings
 from dynq_basicsr.training.figures import Diverged, TrainingFigures
 from dynq_basicsr.training.post_training import PostTraining
 from dynq_basicsr.training.progress import TrainingBar
 from dynq_basicsr.training.saving import save_atomically
-from dynq_basicsr.workflow.pictures import CropStream, Pictures, gather
+from dynq_basicsr.workflow.pictures import Pictures, gather
 from dynq_basicsr.workflow.quantized import Quantized
-from dynq_basicsr.workflow.recipes import choose_recipe, network_sections, train_section
+from dynq_basicsr.workflow.recipes import BATCH, choose_recipe, network_sections, train_section
 from dynq_basicsr.workflow.source import find_network
 
 SAVE_EVERY = 30.0  # seconds of work that a crash may cost
@@ -31,51 +32,28 @@ CENTRE = 256  # of held-out pictures, a square of this side shows how well the r
 
 
 @torch.random.fork_rng()
-def make(
-    model: str | Path | nn.Module,
-    images: object,
-    bits: int = 4,
-    weight_bits: int | None = None,
-    method: str = 'adabm',
-    recipe: str | None = None,
-    scope: str = 'body',
-    calibration: int = 100,
-    device: str | torch.device = 'auto',
-    arch: Mapping[str, object] | None = None,
-    scale: int | None = None,
-    value_range: float | None = None,
-    output: int | str | None = None,
-    seed: int = 1,
-    work: str | Path | None = None,
-) -> Quantized:
-    """Quantize a trained network; see ``dynq_basicsr.quantize``.
-
-    Args:
-        work: A file that keeps what is done so far, so that an interrupted call can be made again and goes on; removed
-            in the end.
-    """
-    _check(bits, weight_bits, calibration, seed, value_range)
-    device = choose_device(device)
+def make(settings: Settings) -> Quantized:
+    """Quantize a trained network; see ``dynq_basicsr.quantize``."""
+    device, seed = choose_device(settings.device), settings.seed
+    made = choose_recipe(settings.method, settings.recipe)
     began = time.perf_counter()
-    source = find_network(model, arch, scale)
-    weight_bits = bits if weight_bits is None else weight_bits
+    source = find_network(settings.model, settings.arch, settings.scale)
     torch.manual_seed(seed)
-    made = choose_recipe(method, recipe)
-    network = network_sections(made, bits, weight_bits, scope)
-    net = QuantizedSR(source.backbone, network['quantization'], network['policy'], value_range, output)
-    if source.weights is not None:
-        load_weights(net, source.weights, None, 'the path of the model')
-    if value_range is None and not net.image_format.certain and (found := net.shown_value_range()) is not None:
-        net.set_value_range(found)
-    if scale is not None and net.scale != scale:
-        raise DynqError(f'scale: the network enlarges by {net.scale}, not {scale}; leave it out.')
+    weight_bits = settings.bits if settings.weight_bits is None else settings.weight_bits
+    network = network_sections(made, settings.bits, weight_bits, settings.scope)
+    net = QuantizedSR(
+        source.backbone, network['quantization'], network['policy'], settings.value_range, settings.output
+    )
+    if settings.scale not in (None, net.scale):
+        raise DynqError(f'scale: the network enlarges by {net.scale}, not {settings.scale}; leave it out.')
     if net.input_channels not in (1, 3):
         raise DynqError(f'model: takes images of {net.input_channels} channels; only 1 and 3 can be quantized here.')
-    pictures = gather(images, calibration, net.input_channels, seed)
+    refusal = _refusal(net) if settings.exports else ''
+    pictures = gather(settings.images, settings.calibration, net.input_channels, seed)
     train = train_section(made, len(pictures.calibration), pictures.patch)
     net.to(device, memory_format=torch.channels_last)
     training = PostTraining(net, AdaBMOptions.from_dict(train), TrainingFigures())
-    earlier = _run(training, pictures, seed, Path(work) if work is not None else None)
+    earlier = _run(training, pictures, seed, None if settings.work is None else Path(settings.work))
     done = earlier + time.perf_counter() - began
     result = Quantized(net, TilingOptions())
     seen = pictures.held_out or pictures.calibration[:1]
@@ -83,12 +61,15 @@ def make(
     result.report = {
         'found': f'{source.found} It takes {net.image_format.summary()}.',
         'sections': {**network, 'train': train},
-        'backbone': source.backbone,
+        'backbone': source.backbone.options,
         'weights': source.weights,
         'images': len(pictures.calibration),
+        'files': pictures.files,
+        'channels': net.input_channels,
         'patch': pictures.patch,
         'held_out': len(pictures.held_out),
         'notes': pictures.notes,
+        'refusal': refusal,
         'value_range': net.image_format.value_range,
         'output': net.image_format.output,
         'sample': seen[0],
@@ -100,15 +81,17 @@ def make(
     return result
 
 
-def _check(bits: object, weight_bits: object, calibration: object, seed: object, value_range: object) -> None:
-    """Refuse numbers that make no sense, in the words of who gives them."""
-    for name, value, low, high in (
-        ('bits', bits, 2, 8), ('weight_bits', bits if weight_bits is None else weight_bits, 2, 8),
-        ('calibration', calibration, 1, 10**6), ('seed', seed, 0, 2**32 - 1),
-    ):  # fmt: skip
-        check_number(name, value, low, high, whole=True)
-    if value_range is not None:
-        check_number('value_range', value_range, 1e-6, 1e6)
+def _refusal(net: QuantizedSR) -> str:
+    """Why the network will not become a model folder, of which the log warns; empty: nothing is known against it."""
+    require('onnx', 'onnxruntime')
+    from dynq_basicsr.deploy.freeze import why_not_exportable
+
+    refusal = why_not_exportable(net)
+    if refusal:
+        get_root_logger().warning(
+            f'There will be a checkpoint, but no model folder for the runtime without PyTorch: {refusal}'
+        )
+    return refusal
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -141,7 +124,7 @@ def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | Non
     """All iterations, from the one after the last that ``work`` holds; the seconds that an earlier call spent."""
     net, recipe = training.net, training.recipe
     device = next(net.parameters()).device
-    crops = CropStream(pictures.calibration, pictures.patch, recipe.calibration_iter, seed)
+    crops = CropSequence(pictures.calibration, pictures.patch, seed)
     identity = _identity(net, recipe, pictures, seed)
     done = _restore(training, work, identity)
     earlier = sum(training.seconds.values())
@@ -150,7 +133,7 @@ def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | Non
     try:
         for iteration in range(done + 1, recipe.total_iter + 1):
             training.set_rates(iteration)
-            training.step(iteration, crops.batch(iteration).to(device))
+            training.step(iteration, crops.batch(iteration, BATCH).to(device))
             done = iteration
             bar.update(recipe.stage(iteration), training.figures.read)
             if work is not None and net.calibrated and time.perf_counter() - saved > SAVE_EVERY:

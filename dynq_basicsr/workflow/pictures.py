@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynq_basicsr.archs.idn_arch import luma_of
-from dynq_basicsr.deploy.image_files import READABLE, pictures_in
-from dynq_basicsr.deploy.pictures import read_picture
+from dynq_basicsr.data.pictures import as_tensor, read_any, window, with_channels
+from dynq_basicsr.deploy.image_files import pictures_in
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.workflow.recipes import BATCH, PATCH
+from dynq_basicsr.image_bytes import IMAGE_SUFFIXES
+from dynq_basicsr.workflow.recipes import PATCH
 
-WINDOW = 1024  # of a larger picture, a square of this side is kept: a hundred photographs fit into memory then
 LEAST, GOOD = 16, 48  # sides below the first hold no patch worth calibrating with; below the second, if need be
 HELD_OUT = 5  # pictures at most that show how well the result agrees
 
@@ -30,12 +29,14 @@ class Pictures:
         calibration: Those to calibrate with.
         held_out: Others of the same kind; empty where there was only one image.
         patch: Side of the patches that all of ``calibration`` hold, pixels.
+        files: Of ``calibration``; None for an image that Python gave.
         notes: What was left out, for the reader.
     """
 
     calibration: list[Tensor]
     held_out: list[Tensor]
     patch: int
+    files: list[Path | None]
     notes: list[str] = field(default_factory=list)
 
 
@@ -53,30 +54,32 @@ def gather(images: object, most: int, channels: int, seed: int) -> Pictures:
     Raises:
         DynqError: If there is none that can be used.
     """
-    random = np.random.default_rng(seed)
     found = _listed(images, most + HELD_OUT)
     if not found:
         raise DynqError('images: there are none; name a folder of pictures.')
-    good, small, broken = [], [], []
-    for index in random.permutation(len(found)):
+    good, small, broken = [], [], []  # file and image; file and image; reason
+    for index in np.random.default_rng(seed).permutation(len(found)):
         try:
-            image = _with_channels(_window(_read(found[index]), random), channels)
+            image = _read(found[index], channels, seed)
         except (DynqError, OSError) as error:
             broken.append(str(error))
             continue
-        (good if min(image.shape[-2:]) >= GOOD else small).append(image)
+        file = found[index] if isinstance(found[index], Path) else None
+        (good if min(image.shape[-2:]) >= GOOD else small).append((file, image))
         if len(good) == most + HELD_OUT:
             break
-    usable = good or [one for one in small if min(one.shape[-2:]) >= LEAST]
+    usable = good or [one for one in small if min(one[1].shape[-2:]) >= LEAST]
     if not usable:
         why = broken[0] if broken else f'all of them are smaller than {LEAST} pixels; name larger ones.'
         raise DynqError(f'images: {why}')
     count = min(most, len(usable) - (min(HELD_OUT, len(usable) // 5) or (len(usable) > 1)))
-    calibration, held_out = usable[:count], usable[count : count + HELD_OUT]
+    calibration = [image for _, image in usable[:count]]
+    held_out = [image for _, image in usable[count : count + HELD_OUT]]
     notes = [f'{len(broken)} could not be read ({broken[0]})'] if broken else []
     if good and small:
         notes.append(f'{len(small)} smaller than {GOOD} pixels left out')
-    return Pictures(calibration, held_out, min(PATCH, *(min(one.shape[-2:]) for one in calibration)), notes)
+    patch = min(PATCH, *(min(one.shape[-2:]) for one in calibration))
+    return Pictures(calibration, held_out, patch, [file for file, _ in usable[:count]], notes)
 
 
 def _listed(images: object, most: int) -> list[Path | Tensor]:
@@ -100,7 +103,7 @@ def _files(images: Iterable[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = list(pictures_in(path))
             if not inside:
-                raise DynqError(f'{path}: the folder holds no images ({", ".join(READABLE)}).')
+                raise DynqError(f'{path}: the folder holds no images ({", ".join(IMAGE_SUFFIXES)}).')
             found += inside
         elif path.is_file():
             found.append(path)
@@ -139,7 +142,7 @@ def _as_tensor(image: object) -> Tensor:
                 f'images: an array must be (H, W) or (H, W, 3), uint8 or float in [0, 1], not '
                 f'{image.dtype} {image.shape}.'
             )
-        image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        image = as_tensor(image)
     if not isinstance(image, Tensor):
         raise DynqError(f'images: expected arrays, tensors or files, not {type(image).__name__}.')
     if image.ndim != 3 or len(image) not in (1, 3):
@@ -153,66 +156,9 @@ def _as_tensor(image: object) -> Tensor:
     return image
 
 
-def _read(image: Path | Tensor) -> Tensor:
-    if isinstance(image, Tensor):
-        return image
-    colour = read_picture(image).colour
-    if colour.dtype != np.uint8:
-        colour = np.rint(colour / (np.iinfo(colour.dtype).max / 255)).astype(np.uint8)
-    return _as_tensor(colour)
-
-
-def _window(image: Tensor, random: np.random.Generator) -> Tensor:
-    top, left = (int(random.integers(max(side - WINDOW, 0) + 1)) for side in image.shape[-2:])
-    return image[:, top : top + WINDOW, left : left + WINDOW].clone()
-
-
-def _with_channels(image: Tensor, channels: int) -> Tensor:
-    if len(image) == channels:
-        return image
-    if channels == 3:
-        return image.expand(3, -1, -1)
-    return luma_of(as_float(image)[None])[0]
-
-
-def as_float(image: Tensor) -> Tensor:
-    """An image of ``Pictures`` as float32 in [0, 1]."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image
-
-
-class CropStream:
-    """Batches of random crops, flipped and turned; each a function of the seed and the iteration alone.
-
-    So a run that is interrupted goes on with the batches that it would have seen.
-
-    Args:
-        images: (C, H, W) each.
-        patch: Side of the crops, pixels.
-        calibration: Iterations in which every image comes once, in order; then epochs in random order follow.
-        seed: Of everything.
-    """
-
-    def __init__(self, images: list[Tensor], patch: int, calibration: int, seed: int) -> None:
-        self.images, self.patch, self.calibration, self.seed = images, patch, calibration, seed
-
-    def batch(self, iteration: int) -> Tensor:
-        """(N, C, P, P), float32 in [0, 1], of an iteration counted from 1."""
-        random = np.random.default_rng([self.seed, iteration])
-        return torch.stack([self._crop(self.images[index], random) for index in self._indices(iteration)])
-
-    def _indices(self, iteration: int) -> list[int]:
-        count = len(self.images)
-        if iteration <= self.calibration:
-            return list(range(count))[(iteration - 1) * BATCH : iteration * BATCH]
-        drawn = range((iteration - self.calibration - 1) * BATCH, (iteration - self.calibration) * BATCH)
-        return [int(self._order(position // count)[position % count]) for position in drawn]
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.images))
-
-    def _crop(self, image: Tensor, random: np.random.Generator) -> Tensor:
-        top, left = (int(random.integers(side - self.patch + 1)) for side in image.shape[-2:])
-        crop = as_float(image[:, top : top + self.patch, left : left + self.patch])
-        for flipped, dims in zip(random.integers(2, size=2), ((2,), (1,)), strict=True):
-            crop = crop.flip(dims) if flipped else crop
-        return crop.transpose(1, 2) if random.integers(2) else crop
+def _read(image: Path | Tensor, channels: int, seed: int) -> Tensor:
+    if isinstance(image, Path):
+        if len(str(image).splitlines()) > 1:  # which no list of files can hold
+            raise DynqError(f'{str(image)!r}: there is a line break in the name; rename the file.')
+        image = read_any(image.read_bytes(), str(image))
+    return with_channels(window(image, seed), channels)

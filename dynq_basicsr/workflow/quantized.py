@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.deploy.manifest import NAME
-from dynq_basicsr.deploy.pictures import as_picture, to_grey
+from dynq_basicsr.data.pictures import as_float
+from dynq_basicsr.deploy.arrays import cut, holding, white_of
+from dynq_basicsr.deploy.choices import MANIFEST
+from dynq_basicsr.deploy.colours import Upscaler, as_channels, upscale_image
+from dynq_basicsr.deploy.pictures import as_picture
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.tiling import finite, run_tiled
-from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
+from dynq_basicsr.patch_grid import Box, TilingOptions, tile_boxes
 from dynq_basicsr.quantization.cost import NetworkCost, measure_cost
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.training.saving import save_atomically
-from dynq_basicsr.workflow.pictures import as_float
 
 if TYPE_CHECKING:
     from dynq_basicsr.deploy.freeze import Exported
@@ -49,7 +53,7 @@ class Quantized:
 
     @property
     def channels(self) -> int:
-        """Of the images it takes: 3 (RGB) or 1 (luma, grey)."""
+        """Of the images that the network takes: 3 (RGB) or 1 (Y, or grey)."""
         return self.network.input_channels
 
     def __repr__(self) -> str:
@@ -59,7 +63,13 @@ class Quantized:
             f'{type(net.policy).__name__})'
         )
 
-    def __call__(self, lr: Tensor | np.ndarray | str | Path) -> Tensor | np.ndarray:
+    @overload
+    def __call__(self, lr: Tensor) -> Tensor: ...
+
+    @overload
+    def __call__(self, lr: NDArray[Any] | str | PathLike[str]) -> NDArray[Any]: ...
+
+    def __call__(self, lr: Tensor | NDArray[Any] | str | PathLike[str]) -> Tensor | NDArray[Any]:
         """Super-resolve images.
 
         Args:
@@ -77,14 +87,19 @@ class Quantized:
             return self(lr[None])[0]
         if lr.ndim != 4 or not lr.is_floating_point() or 0 in lr.shape:
             raise DynqError(f'a tensor must be (N, C, H, W), float in [0, 1], not {lr.dtype} {tuple(lr.shape)}.')
-        if lr.max() > 1.01 or lr.min() < -0.01:
+        if not (lr.max() <= 1.01 and lr.min() >= -0.01):  # NaN is neither
             raise DynqError('a tensor must lie in [0, 1]; divide it by 255.')
-        return torch.cat([self._run(one[None])[0] for one in lr])
+        return torch.cat([self._run(one[None], levels=None)[0] for one in lr])
 
     @torch.no_grad()
     def _run(
-        self, image: Tensor, mode: Mode = Mode.EXACT, tiling: TilingOptions | None = None
+        self,
+        image: Tensor,
+        mode: Mode = Mode.EXACT,
+        tiling: TilingOptions | None = None,
+        levels: int | None = 255,
     ) -> tuple[Tensor, BitUsage]:
+        """The result for (1, C, H, W) in [0, 1], patches of it rounded to ``levels``, and the bits."""
         net, tiling = self.network, tiling or self.tiling
         image = image.to(next(net.parameters()).device, torch.float32)
         if image.shape[1] != self.channels:
@@ -101,41 +116,47 @@ class Quantized:
             return finite(result)
 
         with _ONE_RUN:
-            return run_tiled(image, tiling, run).clamp(0, 1), usage
+            return run_tiled(image, tiling, run, levels).clamp(0, 1), usage
 
-    def upscale(self, image: np.ndarray | str | Path) -> np.ndarray:
+    def upscale(self, image: NDArray[Any] | str | PathLike[str]) -> NDArray[Any]:
         """Super-resolve a picture.
 
         Args:
-            image: (H, W, 3) RGB or (H, W) grey, uint8; or a file.
+            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; or a file. Of colours, a network of
+                one channel enlarges Y; Cb and Cr become larger bicubically.
 
         Returns:
-            uint8, ``scale`` times as high and wide, with as many channels.
+            Of the same type and as many channels, ``scale`` times as high and wide.
         """
         return self._upscale(image, Mode.EXACT)
 
-    def reference(self, image: np.ndarray | str | Path) -> np.ndarray:
+    def reference(self, image: NDArray[Any] | str | PathLike[str]) -> NDArray[Any]:
         """What the float network makes of a picture; see ``upscale``."""
         return self._upscale(image, Mode.FLOAT)
 
-    def _upscale(self, image: np.ndarray | str | Path, mode: Mode) -> np.ndarray:
-        pixels, grey = self._pixels(image)
-        result, _ = self._run(pixels, mode)
-        result = result[0].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-        if not grey:
-            return result
-        return result[..., 0] if result.shape[2] == 1 else to_grey(result)[..., 0]
+    def _upscale(self, image: NDArray[Any] | str | PathLike[str], mode: Mode) -> NDArray[Any]:
+        def run(pixels: NDArray[Any], levels: int) -> NDArray[Any]:
+            return self._run_pixels(pixels, mode, levels)[0]
 
-    def bits(self, image: np.ndarray | str | Path) -> BitUsage:
+        return upscale_image(image, Upscaler(self.channels, self.network.scale, run))
+
+    def _run_pixels(self, pixels: NDArray[Any], mode: Mode, levels: int) -> tuple[NDArray[Any], BitUsage]:
+        """Whole numbers from 0 to ``levels``, (scale * H, scale * W, C), of an image (H, W, C), and the bits."""
+        result, usage = self._run(as_batch(pixels), mode, levels=levels)
+        return result[0].mul(levels).round().permute(1, 2, 0).cpu().numpy().astype(holding(levels)), usage
+
+    def bits(self, image: NDArray[Any] | str | PathLike[str]) -> BitUsage:
         """The bits of every patch and layer that a picture used."""
-        return self._run(self._pixels(image)[0])[1]
+        return self._usage(as_picture(image).colour)
 
-    def bit_map(self, image: np.ndarray | str | Path, path: str | Path, patch: int | None = None) -> BitUsage:
+    def bit_map(
+        self, image: NDArray[Any] | str | PathLike[str], path: str | PathLike[str] | IO[bytes], patch: int | None = None
+    ) -> BitUsage:
         """Write a picture of the bits that an image used.
 
         Args:
             image: As ``upscale`` takes it.
-            path: The PNG file.
+            path: The PNG file, or a stream.
             patch: Side of the patches that bits are chosen for, LR pixels; None: as everywhere.
 
         Returns:
@@ -144,21 +165,14 @@ class Quantized:
         require('matplotlib')
         from dynq_basicsr.report.bit_map import save_bit_map  # which takes half a second
 
-        pixels, _ = self._pixels(image)
-        _, usage = self._run(pixels, tiling=None if patch is None else TilingOptions(patch))
-        colour = np.rint(pixels[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-        save_bit_map(np.ascontiguousarray(np.broadcast_to(colour, (*colour.shape[:2], 3))[..., ::-1]), usage, path)
+        colour = as_picture(image).colour
+        usage = self._usage(colour, None if patch is None else TilingOptions(patch))
+        shown = np.rint(colour * np.float32(255 / white_of(colour.dtype))).clip(0, 255).astype(np.uint8)
+        save_bit_map(np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3))[..., ::-1]), usage, path)
         return usage
 
-    def _pixels(self, image: np.ndarray | str | Path) -> tuple[Tensor, bool]:
-        """A picture as (1, C, H, W) in [0, 1] with the network's channels, and whether it was grey."""
-        array = as_picture(image).colour
-        grey = array.shape[2] == 1
-        if self.channels == 1 and not grey:
-            raise DynqError('the network takes grey images only; convert the image first.')
-        pixels = np.broadcast_to(array, (*array.shape[:2], self.channels)).transpose(2, 0, 1)
-        peak = np.float32(np.iinfo(array.dtype).max)
-        return torch.from_numpy(np.ascontiguousarray(pixels, np.float32) / peak)[None], grey
+    def _usage(self, colour: NDArray[Any], tiling: TilingOptions | None = None) -> BitUsage:
+        return self._run(as_batch(as_channels(colour, self.channels)), tiling=tiling)[1]
 
     def agreement(self, images: Sequence[Tensor]) -> tuple[float, float]:
         """How close results are to those of the float network.
@@ -186,12 +200,12 @@ class Quantized:
         state = {name: value.cpu() for name, value in self.network.state_dict().items()}
         return {'params': state, 'description': self.network.description}
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | PathLike[str]) -> None:
         """Save a checkpoint that describes itself; ``dynq_basicsr.load`` and BasicSR's option files take it."""
-        save_atomically(self.checkpoint(), path)
+        save_atomically(self.checkpoint(), Path(path))
 
     def export(
-        self, folder: str | Path, also: Mapping[str, bytes] | None = None, marks: Sequence[str] = (NAME,)
+        self, folder: str | PathLike[str], also: Mapping[str, bytes] | None = None, marks: Sequence[str] = (MANIFEST,)
     ) -> list[Exported]:
         """Write a model folder that runs without PyTorch.
 
@@ -208,6 +222,33 @@ class Quantized:
 
         device = next(self.network.parameters()).device
         try:
-            return freeze(self.network, folder, self.tiling, also=also, marks=marks)
+            return freeze(self.network, Path(folder), self.tiling, also=also, marks=marks)
         finally:
             self.network.to(device, memory_format=torch.channels_last)
+
+
+class PatchwiseNetwork:
+    """A quantized network as ``dynq upscale`` runs it, in the place of a model folder's router.
+
+    Args:
+        quantized: The network.
+    """
+
+    def __init__(self, quantized: Quantized) -> None:
+        self._quantized = quantized
+        self.channels, self.scale = quantized.channels, quantized.network.scale
+
+    def boxes(self, image: NDArray[Any]) -> list[Box]:
+        """Where the patches of an image (H, W, ...) lie."""
+        return tile_boxes(*image.shape[:2], self._quantized.tiling)
+
+    def upscale(self, image: NDArray[Any], levels: int, report: Callable[[str, int], None]) -> NDArray[Any]:
+        """Super-resolve an image, see ``deploy.router.Router``; the report has its mean bits, once."""
+        result, usage = self._quantized._run_pixels(image, Mode.EXACT, levels)
+        report(f'{usage.fab():.2f} bits', len(self.boxes(image)))
+        return result
+
+
+def as_batch(pixels: NDArray[Any]) -> Tensor:
+    """(H, W, C) of any type -> (1, C, H, W) in [0, 1]."""
+    return torch.from_numpy(cut(pixels, (0, 0, *pixels.shape[:2])))[None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynq_basicsr.errors import DynqError, nearest
+from dynq_basicsr.errors import DynqError, nearest, shown
 
 BATCH = 2
 PATCH = 96  # side of calibration patches, LR pixels
@@ -79,12 +79,12 @@ def choose_recipe(method: str, recipe: str | None) -> dict:
     Raises:
         DynqError: If there is no such method or recipe.
     """
-    if method not in METHODS:
-        raise DynqError(f'method: must be one of {", ".join(METHODS)}, not {method!r}.{nearest(method, METHODS)}')
+    if not isinstance(method, str) or method not in METHODS:
+        raise DynqError(f'method: must be one of {", ".join(METHODS)}, not {shown(method)}.{nearest(method, METHODS)}')
     recipes = METHODS[method]
     recipe = next(iter(recipes)) if recipe is None else recipe
-    if recipe not in recipes:
-        raise DynqError(f'recipe: {method} has {" and ".join(recipes)}, not {recipe!r}.')
+    if not isinstance(recipe, str) or recipe not in recipes:
+        raise DynqError(f'recipe: {method} has {" and ".join(recipes)}, not {shown(recipe)}.')
     return recipes[recipe]
 
 

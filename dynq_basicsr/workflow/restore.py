@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -18,12 +19,13 @@ from dynq_basicsr.workflow.quantized import Quantized
 
 
 def restore(
-    path: str | Path,
+    path: str | PathLike[str],
     model: nn.Module | None = None,
     device: str | torch.device = 'auto',
     patch: int | None = None,
 ) -> Quantized:
     """Load a quantized checkpoint; see ``dynq_basicsr.load``."""
+    path = Path(path)
     network = described_network(path, option='the path')
     if not network:
         raise DynqError(f'{path}: describes no quantized network; quantize it first, as `dynq quantize` does.')

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from dynq_basicsr.archs import spandrel_arch
-from dynq_basicsr.archs.arch_options import build_backbone, check_network
+from dynq_basicsr.archs.arch_options import check_network
+from dynq_basicsr.archs.backbone import Backbone
 from dynq_basicsr.archs.community import import_spandrel
 from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
 from dynq_basicsr.backbones.recognise import recognise
@@ -27,12 +28,12 @@ class FloatNetwork:
     """A float network.
 
     Attributes:
-        backbone: What ``QuantizedSR`` takes: the options of an architecture, or the network itself.
-        weights: The checkpoint; None where the network has them already.
+        backbone: The network, with its weights, and what it was built from.
+        weights: The checkpoint; None where it was given as a module.
         found: A sentence about how it was found.
     """
 
-    backbone: Mapping[str, object] | nn.Module
+    backbone: Backbone
     weights: Path | None
     found: str
 
@@ -53,7 +54,7 @@ def find_network(
     if isinstance(model, nn.Module):
         if arch is not None:
             raise DynqError('arch: a network that is given as a module needs none; leave it out.')
-        return FloatNetwork(_bare(model), None, f'{type(model).__name__}, as it was given.')
+        return FloatNetwork(Backbone(_bare(model)), None, f'{type(model).__name__}, as it was given.')
     if not isinstance(model, str | os.PathLike):
         raise DynqError(f'model: must be a checkpoint or a torch.nn.Module, not {type(model).__name__}.')
     path = Path(model)
@@ -62,18 +63,17 @@ def find_network(
         raise DynqError(f'{path}: is quantized already; export it with `dynq export`, or name the float checkpoint.')
     if arch is not None:
         check_network('--arch', arch)
-        return FloatNetwork(dict(arch), path, f'{arch["type"]}, as --arch says.')
+        return FloatNetwork(_loaded(arch, path), path, f'{arch["type"]}, as --arch says.')
     refusal = ''
     if found := recognise(state, scale or scale_in_name(path)):
         try:
-            load_weights(build_backbone(found.options), path, None)
+            backbone = _loaded(found.options, path)
         except DynqError as error:
             refusal = f' It looks like {found.options["type"]}, but: {error}'
         else:
             assumed = ', '.join(f'{key}={value}' for key, value in found.assumed.items())
-            return FloatNetwork(
-                found.options, path, f'{_short(found.options)}.' + (f' Assumed: {assumed}.' if assumed else '')
-            )
+            how = f'{_short(found.options)}.' + (f' Assumed: {assumed}.' if assumed else '')
+            return FloatNetwork(backbone, path, how)
     elif found := recognise(state, 2):  # where nothing tells the scale, any will do to tell the architecture
         refusal = f' It looks like {found.options["type"]}, whose weights do not tell the enlargement: give --scale.'
     try:
@@ -87,8 +87,16 @@ def find_network(
         descriptor = spandrel_arch.recognise(str(path))
     except DynqError as error:
         raise DynqError(f'{path}: its architecture was not recognised; {_WAY_OUT}.{refusal}') from error
-    name = f'{descriptor.architecture.name} x{descriptor.scale}, recognised by spandrel.'
-    return FloatNetwork({'type': 'Spandrel', 'path': str(path)}, path, name)
+    backbone = Backbone(spandrel_arch.network_of(descriptor, str(path)), {'type': 'Spandrel', 'path': str(path)})
+    return FloatNetwork(
+        backbone, path, f'{descriptor.architecture.name} x{descriptor.scale}, recognised by spandrel.'
+    )
+
+
+def _loaded(options: Mapping[str, object], path: Path) -> Backbone:
+    backbone = Backbone.of(dict(options))
+    load_weights(backbone.network, path, None, 'the path of the model')
+    return backbone
 
 
 def _bare(model: nn.Module) -> nn.Module:

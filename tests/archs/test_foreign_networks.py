@@ -9,6 +9,7 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from torch import nn
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.archs.value_range import shown_value_range, value_range_hint
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.training.calibration import Calibration
@@ -110,19 +111,20 @@ def test_a_trained_network_shows_its_range():
 
     net = seeded(Learning)
     wrapped = QuantizedSR(net)
-    assert wrapped.shown_value_range() is None and not wrapped.image_format.certain
+    assert shown_value_range(net, wrapped.image_format) is None and not wrapped.image_format.certain
     for layer in (net.first, net.last):
         nn.init.dirac_(layer.weight)
         nn.init.constant_(layer.bias, 10.0)
-    assert wrapped.image_format.value_range == 1 and wrapped.shown_value_range() == 255
-    assert wrapped.value_range_hint() == (
+    assert wrapped.image_format.value_range == 1 and shown_value_range(net, wrapped.image_format) == 255
+    assert value_range_hint(net, wrapped.image_format) == (
         'Learning works on values from 0 to 255, as what it makes of a smooth image shows, but 0 to 1 was assumed; set '
         'network_g.value_range: 255.'
     )
-    assert QuantizedSR(net, value_range=1).value_range_hint() == '' == QuantizedSR(net).value_range_hint()
-    wrapped.set_value_range(255.0)
-    found = wrapped.image_format
-    assert found.value_range == wrapped.description['value_range'] == 255 and found.certain
+    given = QuantizedSR(net, value_range=1).image_format
+    assert value_range_hint(net, given) == ''
+    again = QuantizedSR(net)
+    assert again.image_format.certain and again.image_format.value_range == again.description['value_range'] == 255
+    assert value_range_hint(net, again.image_format) == ''
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """``dynq quantize``: two arguments and a folder."""
 
+import os
 import re
 import shutil
 
@@ -7,14 +8,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 from skimage import data
 
+import dynq_basicsr
 from dynq_basicsr import plugin
 from dynq_basicsr.archs.arch_options import build_backbone
 from dynq_basicsr.cli import main
 from dynq_basicsr.commands.quantize import read_arch
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.plugins import load_plugins
 from dynq_basicsr.training.post_training import PostTraining
 from dynq_basicsr.workflow.recipes import METHODS
 
@@ -84,7 +88,8 @@ def test_the_checkpoint_in_the_folder_is_the_network_of_its_graphs(quantize, inp
 
 def test_without_graphs(quantize, tmp_path):
     assert quantize('--no-export') == 0
-    assert sorted(path.name for path in (tmp_path / 'model').iterdir()) == ['bits.png', 'options.yml', 'quantized.pth']
+    files = sorted(path.name for path in (tmp_path / 'model').iterdir())
+    assert files == ['bits.png', 'options.yml', 'pictures.txt', 'quantized.pth']
     assert quantize('--no-export', '--bits', '5') == 0
 
 
@@ -140,6 +145,21 @@ def test_an_interruption_says_what_is_true(quantize, tmp_path, capfd, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ['model']
 
 
+def test_what_no_graph_stands_for_is_told_before_calibration(quantize, inputs, tmp_path, capfd, caplog):
+    spandrel = pytest.importorskip('spandrel.architectures.SAFMN', reason='the extra community is not installed')
+    torch.manual_seed(0)
+    torch.save({'params': spandrel.SAFMN(dim=8, n_blocks=1, upscaling_factor=2).state_dict()}, inputs / 'safmn.pth')
+    assert quantize(model='safmn.pth') == 0
+    told, reason = capfd.readouterr().out, 'SAFMN: PyTorch cannot write it as ONNX'
+    assert f'There will be a checkpoint, but no model folder for the runtime without PyTorch: {reason}' in caplog.text
+    assert f'No model folder: {reason}' in told and re.search(r'adabm W4A4 +[\d.]+ MB', told)
+    assert f'Next: dynq upscale -m {tmp_path / "model"} ' in told
+    files = {path.name for path in (tmp_path / 'model').iterdir()}
+    assert 'quantized.pth' in files and not any(name.endswith(('.onnx', 'manifest.json')) for name in files)
+    image = torch.rand(1, 3, 20, 28)
+    assert dynq_basicsr.load(tmp_path / 'model/quantized.pth', device='cpu')(image).shape == (1, 3, 40, 56)
+
+
 def test_what_cannot_be_exported_is_quantized_all_the_same(quantize, tmp_path, capfd, monkeypatch):
     def refuse(*arguments, **options):
         raise DynqError('no graph can be made.')
@@ -159,6 +179,89 @@ def test_pictures_that_do_not_serve_are_named(quantize, inputs, tmp_path, capfd)
     assert quantize('--no-export', images=folder) == 0
     told = capfd.readouterr().out
     assert 'Pictures: 1 could not be read' in told and '1 smaller than 48 pixels left out' in told
+
+
+def test_a_path_that_no_option_file_can_hold_is_refused_at_once(quantize, tmp_path, capfd):
+    folder = tmp_path / os.fsdecode(b'caf\xe9')
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip('the file system takes UTF-8 alone')
+    assert quantize('-o', str(folder / 'model')) == 2
+    assert 'is not UTF-8' in capfd.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_the_current_directory_may_become_the_model(quantize, tmp_path, monkeypatch):
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    assert quantize('--no-export', '-o', '.') == 0
+    assert yaml.safe_load((tmp_path / 'here/options.yml').read_text())['name'] == 'here'
+
+
+ARCHS = """
+from basicsr.utils.registry import ARCH_REGISTRY
+from torch import nn
+
+
+@ARCH_REGISTRY.register()
+class Mine(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, 12, 3, padding=1))
+        self.tail = nn.PixelShuffle(2)
+
+    def forward(self, x):
+        return {'sr': self.tail(self.body(self.head(x / 255))) * 255, 'mean': x.mean()}
+"""
+
+
+def test_the_option_file_makes_the_same_network_from_any_directory(inputs, tmp_path, short, monkeypatch, capfd):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/archs_of_mine.py').write_text(ARCHS)
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'mine')
+    load_plugins(['archs_of_mine.py'])
+    torch.manual_seed(0)
+    torch.save(build_backbone({'type': 'Mine', 'width': 6}).state_dict(), 'mine.pth')
+    shutil.copytree(inputs / 'photos', 'photos')
+    cv2.imwrite('深い (2).png', data.astronaut()[:70, :80, 0].astype(np.uint16) * 257)
+    line = ['quantize', 'mine.pth', 'photos', '深い (2).png', '-o', '../model', '--no-export', '--plugin',
+            'archs_of_mine.py', '--value-range', '255', '--seed', '5', '--device', 'cpu', '--arch', 'Mine',
+            'width=6']  # fmt: skip
+    assert main(line) == 0
+    listed = (tmp_path / 'model/pictures.txt').read_text(encoding='utf-8').splitlines()
+    everything = {str(path) for path in (tmp_path / 'mine').rglob('*') if path.suffix in ('.jpg', '.png')}
+    assert len(listed) == len(set(listed)) == 6 and set(listed) < everything
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    assert main(['train', '-opt', '../model/options.yml']) == 0
+    trained = torch.load('experiments/model/models/net_g_latest.pth', weights_only=True)
+    quantized = torch.load('../model/quantized.pth', weights_only=True)
+    assert trained['description'] == quantized['description']
+    assert trained['params'].keys() == quantized['params'].keys()
+    assert all(torch.equal(value, quantized['params'][name]) for name, value in trained['params'].items())
+
+
+def test_without_graphs_the_checkpoint_upscales(quantize, inputs, tmp_path, capfd):
+    """The same pictures, pixel by pixel, from the graphs, from the folder without graphs, and from its checkpoint."""
+    model = tmp_path / 'model'
+    photo = str(inputs / 'photos/0.jpg')
+    assert quantize() == 0
+    assert main(['upscale', '-m', str(model), photo, '-o', str(tmp_path / 'graphs')]) == 0
+    assert quantize('--no-export') == 0 and not (model / 'manifest.json').exists()
+    told = capfd.readouterr().out
+    assert f'Next: dynq upscale -m {model} PICTURES' in told
+    for name, path in (('folder', model), ('file', model / 'quantized.pth')):
+        assert main(['upscale', '-m', str(path), photo, '-o', str(tmp_path / name)]) == 0
+        assert re.search(r'72x60 -> 144x120, \d\.\d\d bits: 1, ', capfd.readouterr().out)
+        found, wanted = (cv2.imread(str(tmp_path / one / '0_x2.png')) for one in (name, 'graphs'))
+        assert (found == wanted).mean() > 0.999
+    line = ['upscale', '-m', str(model), photo, '-o', str(tmp_path / 'none')]
+    assert main([*line, '--threads', '1', '--flat-tier', 'bicubic']) == 2
+    assert '--threads, --flat-tier: for model folders alone; `dynq export' in capfd.readouterr().err
+    assert quantize() == 0 and main([*line, '--plugin', 'mine.py']) == 2
+    assert f'--device, --plugin: they are for checkpoints; {model} is a model folder.' in capfd.readouterr().err
 
 
 def test_a_quantized_checkpoint_is_refused(quantize, inputs, tmp_path, capfd):

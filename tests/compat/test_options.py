@@ -1,10 +1,13 @@
 """Option files and --force_yml: what is read, and the one sentence for what is not."""
 
+import sys
 from collections import OrderedDict
 
 import pytest
 import yaml
+from basicsr.utils import options
 
+from dynq_basicsr import plugin
 from dynq_basicsr.compat.option_skeleton import check_skeleton, leave_out_nulls
 from dynq_basicsr.compat.options import override
 from dynq_basicsr.compat.safe_yaml import OptionDumper, OptionLoader, parse_value
@@ -149,3 +152,21 @@ def test_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr('torch.cuda.is_available', lambda: False)
     with pytest.raises(DynqError, match='torch sees no CUDA device; write `num_gpu: 0`'):
         check_skeleton('x.yml', {**whole(), 'num_gpu': 2}, is_train=True)
+
+
+@pytest.mark.parametrize('model', ['SRModel', 'QuantizedModel'])
+def test_a_key_that_stands_twice_is_refused_in_runs_of_ours_alone(model, tmp_path, monkeypatch):
+    plugin.register()
+    monkeypatch.setattr('dynq_basicsr.compat.options.CHECKS', [])
+    file = tmp_path / 'options.yml'
+    file.write_text(
+        f'name: run\nmodel_type: {model}\nnum_gpu: 0\nmanual_seed: 0\ndatasets: {{train: {{name: d}}}}\n'
+        'path: {resume_state: ~}\ntrain: {total_iter: 10, total_iter: 20}\n'
+        'logger: {print_freq: 1, save_checkpoint_freq: 1}\n'
+    )
+    monkeypatch.setattr(sys, 'argv', ['train.py', '-opt', str(file)])
+    if model == 'SRModel':
+        assert options.parse_options(str(tmp_path))[0]['train'] == {'total_iter': 20}
+    else:
+        with pytest.raises(DynqError, match="line 7: the key 'total_iter' stands in line 7 already"):
+            options.parse_options(str(tmp_path))

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from dynq_basicsr import plugin
 from dynq_basicsr.compat.resume import load_resume_state
 from dynq_basicsr.errors import DynqError
+
+plugin.register()
 
 
 def save_run(folder, *iterations: int) -> dict:
@@ -45,6 +48,14 @@ def test_networks_that_are_not_resumed_may_be_missing(tmp_path):
     opt['network_d'] = {}
     opt['path']['ignore_resume_networks'] = ['network_d']
     assert load_resume_state(opt)['iter'] == 9
+
+
+def test_a_missing_network_of_a_run_of_ours_passes_its_state_over_and_one_of_others_does_not(tmp_path):
+    opt = save_run(tmp_path, 9, 10)
+    (tmp_path / 'models' / 'net_g_10.pth').unlink()
+    assert load_resume_state(opt)['iter'] == 10
+    with pytest.warns(UserWarning, match=r'passes over .*10\.state.*net_g_10\.pth is missing'):
+        assert load_resume_state(opt | {'model_type': 'QuantizedModel'})['iter'] == 9
 
 
 def test_nothing_to_resume_starts_anew(tmp_path):

@@ -288,7 +288,7 @@ def test_meta_info_file(folders, tmp_path):
     assert 'lists no image' in said(partial(paired, *folders, meta_info_file=str(listing)))
     listing.write_bytes('größe.png'.encode('latin-1'))
     for make in (partial(paired, *folders), partial(single, folders[1])):
-        assert 'cannot be read' in said(partial(make, meta_info_file=str(listing)))
+        assert 'is no file; correct the list' in said(partial(make, meta_info_file=str(listing)))
 
 
 def test_meta_info_file_with_spaces_blank_lines_and_no_sizes(folders, tmp_path):

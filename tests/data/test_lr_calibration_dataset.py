@@ -14,6 +14,7 @@ from basicsr.data.data_sampler import EnlargedSampler
 from basicsr.data.paired_image_dataset import PairedImageDataset
 from basicsr.utils import set_random_seed
 
+from dynq_basicsr.data.crops import CropSequence
 from dynq_basicsr.data.lr_calibration_dataset import LRCalibrationDataset
 from dynq_basicsr.errors import DynqError
 
@@ -95,11 +96,11 @@ def test_flips_and_rotations_are_all_reached_and_leave_the_cache_alone(folders, 
     plain = LRCalibrationDataset(options(lr, patch_size=32))[0]['lq']
     views = [torch.rot90(base, turns, (1, 2)) for base in (plain, plain.flip(2)) for turns in range(4)]
     dataset = LRCalibrationDataset(options(lr, patch_size=32, use_hflip=True, use_rot=True))
-    before = dataset._images[0].copy()
+    before = dataset._images[0].clone()
     torch.manual_seed(0)
     drawn = [dataset[0]['lq'] for _ in range(100)]
     assert {next(k for k, view in enumerate(views) if torch.equal(view, crop)) for crop in drawn} == set(range(8))
-    np.testing.assert_array_equal(dataset._images[0], before)
+    assert torch.equal(dataset._images[0], before)
     flipped = LRCalibrationDataset(options(lr, patch_size=32, use_hflip=True))
     views, drawn = (plain, plain.flip(2)), [flipped[0]['lq'] for _ in range(20)]
     assert {next(k for k, view in enumerate(views) if torch.equal(view, crop)) for crop in drawn} == {0, 1}
@@ -142,6 +143,58 @@ def test_defaults_need_neither_scale_nor_backend(tmp_path, write_image, photos):
         write_image(tmp_path / f'{index:03}.png', photos['rocket'][:96, index:index + 96])
     dataset = LRCalibrationDataset({'name': 'lr', 'type': 'LRCalibrationDataset', 'dataroot_lq': str(tmp_path)})
     assert len(dataset) == 100 and dataset[99]['lq'].shape == (3, 96, 96)
+
+
+def test_a_list_names_files_anywhere(folders, tmp_path):
+    (tmp_path / 'apart').mkdir()
+    (folders[1] / 'rocket.png').rename(tmp_path / 'apart/my rocket (1).png')
+    (folders[1] / 'list.txt').write_text(f'coffee.png\n{tmp_path}/apart/my rocket (1).png\n', encoding='utf-8')
+    listed = {'meta_info_file': str(folders[1] / 'list.txt'), 'num_images': 2}
+    expected = [str(folders[1] / 'coffee.png'), f'{tmp_path}/apart/my rocket (1).png']
+    assert LRCalibrationDataset(options(folders[1], **listed)).paths == expected
+    without_root = {key: value for key, value in options(folders[1], **listed).items() if key != 'dataroot_lq'}
+    assert LRCalibrationDataset(without_root).paths == expected  # relative to the list
+    (folders[1] / 'coffee.png').unlink()
+    with pytest.raises(DynqError, match=r'coffee.png: the image cannot be read .*remove it from the list'):
+        LRCalibrationDataset(without_root)
+    with pytest.raises(DynqError, match=r"num_images is 3, but '.*list.txt' holds 2 images"):
+        LRCalibrationDataset({**without_root, 'num_images': 3})
+
+
+@pytest.mark.parametrize('kind', ['grey', 'alpha', '16 bit'])
+def test_pictures_of_other_kinds_are_converted_where_that_is_asked_for(kind, folders, write_image):
+    plain = cv2.imread(str(folders[1] / 'coffee.png'))[..., ::-1]
+    _break_image(folders[1], write_image, kind)
+    opt = options(folders[1], convert=True)
+    with pytest.raises(DynqError, match='convert it'):
+        LRCalibrationDataset({**opt, 'convert': False})
+    image = LRCalibrationDataset(opt)._images[2].permute(1, 2, 0).numpy()
+    assert np.array_equal(image, plain[..., 2:].repeat(3, axis=2) if kind == 'grey' else plain)
+
+
+def test_luma(folders):
+    dataset = LRCalibrationDataset(options(folders[1], color='y'))
+    plain = PairedImageDataset({'name': 'x', 'phase': 'val', 'scale': 1, 'dataroot_lq': str(folders[1]), 'color': 'y',
+                                'dataroot_gt': str(folders[1]), 'io_backend': {'type': 'disk'}})
+    assert dataset[0]['lq'].shape == (1, 48, 48)
+    expected = {plain[index]['lq_path']: plain[index]['lq'] for index in range(4)}
+    for path, image in zip(dataset.paths, dataset._images, strict=True):
+        torch.testing.assert_close(image, expected[path], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_basicsr_s_loader_draws_a_sequence_in_order(workers, folders):
+    opt = options(folders[1], num_crops=12, batch_size_per_gpu=2, num_worker_per_gpu=workers, use_hflip=True,
+                  use_rot=True, seed=7, pin_memory=False, persistent_workers=False, prefetch_mode=None)
+    dataset = LRCalibrationDataset(opt)
+    assert len(dataset) == 12
+    sampler = EnlargedSampler(dataset, 1, 0, 1)
+    batches = list(build_dataloader(dataset, opt, num_gpu=0, sampler=sampler, seed=10))
+    sequence = CropSequence(dataset._images, 48, 7)
+    assert len(batches) == 6
+    for number, batch in enumerate(batches, start=1):
+        assert torch.equal(batch['lq'], sequence.batch(number, 2))
+        assert batch['lq_path'] == [dataset.paths[sequence.index(2 * (number - 1) + k)] for k in range(2)]
 
 
 def test_other_files_are_ignored_with_a_warning(folders, log_lines):
@@ -205,12 +258,23 @@ def test_a_bad_image_stops_before_the_first_iteration(backend, kind, said, folde
     ({'seed': -1}, r'seed: must be a whole number >= 0 and < 4294967296, not -1'),
     ({'seed': 2**32}, r'seed: must be a whole number .*, not 4294967296'),
     ({'fixed_crops': 'yes'}, r"fixed_crops: must be true or false, not 'yes'"),
-    ({'dataroot_lq': None}, r'datasets.train.dataroot_lq: must be text, not None'),
+    ({'dataroot_lq': None}, r'datasets.train.dataroot_lq: missing; name a folder or LMDB, or list files'),
     ({'io_backend': {'type': 'lmdb'}}, r'LR\' does not end in .lmdb'),
+    ({'meta_info_file': 'no.txt'}, r'datasets.train.meta_info_file: no.txt cannot be read'),
+    ({'num_crops': 0}, r'num_crops: must be a whole number'),
+    ({'num_crops': 8, 'fixed_crops': True}, r'num_crops: fixed_crops gives each image one crop; leave one'),
+    ({'convert': 'yes'}, r"convert: must be true or false, not 'yes'"),
+    ({'color': 'rgb'}, r"color: must be y, or null, not 'rgb'"),
 ])
 def test_bad_options(changes, said, folders):
     with pytest.raises(DynqError, match=said):
         LRCalibrationDataset({**options(folders[1]), **changes})
+
+
+@pytest.mark.parametrize('changes', [{'meta_info_file': 'list.txt'}, {'convert': True}])
+def test_what_is_for_files_alone(changes, lmdbs):
+    with pytest.raises(DynqError, match=f'{next(iter(changes))}: is for files, not for LMDBs'):
+        LRCalibrationDataset(options(lmdbs[1], **changes))
 
 
 def test_missing_and_empty_folders(tmp_path):

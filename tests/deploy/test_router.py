@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from dynq_basicsr.archs.padding import SizeRequirement, run_padded
+from dynq_basicsr.deploy.arrays import cut
 from dynq_basicsr.deploy.bicubic import enlarge
 from dynq_basicsr.deploy.decide import gradient_density
-from dynq_basicsr.deploy.router import FLAT, GraphError, Router, RunOptions, cut
+from dynq_basicsr.deploy.router import FLAT, GraphError, Router, RunOptions
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled
 from dynq_basicsr.policies import complexity

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dynq_basicsr.deploy.arrays import FLOAT_LEVELS
 from dynq_basicsr.deploy.stitch import RAMP, Canvas, check_feather
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions, tile_boxes
@@ -16,7 +17,7 @@ def fill(tiling, height, width, feather, levels, result_of, scale=2):
     return canvas.finish()
 
 
-@pytest.mark.parametrize('levels', [255, 65535])
+@pytest.mark.parametrize('levels', [255, 65535, FLOAT_LEVELS])
 @pytest.mark.parametrize(
     'size, step, merge, feather',
     [(16, 16, 'average', 0), (16, 12, 'split', 0), (16, 5, 'average', 0), (16, 11, 'split', 5), (16, 8, 'average', 8)],
@@ -30,7 +31,7 @@ def test_a_field_of_places_comes_out_as_it_went_in(height, width, size, step, me
         return np.float32(truth[None, top:bottom, left:right]) / np.float32(levels)
 
     found = fill(TilingOptions(size, step, patch_merge=merge), height, width, feather, levels, cut)
-    assert found.dtype == (np.uint8 if levels == 255 else np.uint16)
+    assert found.dtype == {255: np.uint8, 65535: np.uint16, FLOAT_LEVELS: np.uint32}[levels]
     np.testing.assert_array_equal(found[..., 0], truth)
 
 

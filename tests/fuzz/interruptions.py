@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import io
 import os
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
-STEPS = ('mkdir', 'replace', 'fsync')  # of os, besides opening a file and writing to it
+STEPS = ('mkdir', 'rename', 'replace', 'fsync')  # of os, besides opening a file and writing to it
+KILLED = 9
 
 
 class _File:
@@ -19,11 +22,15 @@ class _File:
 
     def write(self, content) -> int:
         def half() -> None:
-            self._file.write(bytes(content)[: len(content) // 2])
+            self._file.write(content[: len(content) // 2])
             self._file.flush()
 
-        self._step(half)
+        self._step(before=half, what=self._file.name)
         return self._file.write(content)
+
+    def writelines(self, lines) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str):
         return getattr(self._file, name)
@@ -35,44 +42,71 @@ class _File:
     def __exit__(self, *error):
         return self._file.__exit__(*error)
 
+    def __iter__(self):
+        return iter(self._file)
+
 
 @contextmanager
-def interrupted(at: int, fail: Callable[[], None]):
+def interrupted(at: int, fail: Callable[..., None], lasting: bool = False):
     """Within the block, the step number ``at`` of those that write to the disk fails.
 
     Args:
-        at: From 0.
-        fail: Raises, or does not come back.
+        at: From 0; below: none.
+        fail: Raises, or does not come back; gets the names that the system would put into its error.
+        lasting: All steps after it fail, too, as on a disk that is full.
 
     Yields:
-        A list with the number of steps so far.
+        A list that grows with the steps: the file or folder of each, '' where the system knows none.
     """
-    count, opened = [0], builtins.open
+    steps, opened, os_opened, lock = [], builtins.open, os.open, threading.Lock()
 
-    def step(before: Callable[[], None] = lambda: None) -> None:
-        count[0] += 1
-        if count[0] == at + 1:
+    def step(*names, before: Callable[[], None] = lambda: None, what: object = '') -> None:
+        with lock:  # TensorBoard writes in a thread of its own
+            now = len(steps)
+            steps.append(str(names[0] if names else what))
+        if now == at or (lasting and 0 <= at < now):
             before()
-            fail()
+            fail(*names)
 
     def counted(function: Callable) -> Callable:
         def call(*args, **options):
-            step()
+            step(*(one for one in args if isinstance(one, str | os.PathLike)))
             return function(*args, **options)
 
         return call
 
     def open_(file, mode='r', *args, **options):
-        if not set(mode) & set('wxa'):
+        if not set(mode) & set('wxa+') or file == os.devnull:
             return opened(file, mode, *args, **options)
-        step()
+        step(file)
         return _File(opened(file, mode, *args, **options), step)
+
+    def os_open(file, flags, *args, **options):
+        if flags & os.O_CREAT:
+            step(file)
+        return os_opened(file, flags, *args, **options)
 
     with ExitStack() as stack:
         for name in STEPS:
             stack.enter_context(patch.object(os, name, counted(getattr(os, name))))
-        stack.enter_context(patch.object(builtins, 'open', open_))
-        yield count
+        stack.enter_context(patch.object(os, 'open', os_open))
+        for module in (builtins, io):
+            stack.enter_context(patch.object(module, 'open', open_))
+        yield steps
+
+
+def failing(number: int) -> Callable[..., None]:
+    """The failure of a step with one of the system's numbers, as ``errno.ENOSPC``."""
+
+    def fail(name=None, other=None) -> None:
+        raise OSError(number, os.strerror(number), name, None, other)
+
+    return fail
+
+
+def killed(*names) -> None:
+    """The process is gone at this step."""
+    os._exit(KILLED)
 
 
 def in_a_child(action: Callable[[], None]) -> int:

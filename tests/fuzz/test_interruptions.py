@@ -22,10 +22,9 @@ from dynq_basicsr.deploy.pictures import Picture
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.training.records import TestRecords
 from dynq_basicsr.training.saving import save_atomically
-from tests.fuzz.interruptions import in_a_child, interrupted
+from tests.fuzz.interruptions import KILLED, failing, in_a_child, interrupted, killed
 
 OLD, NEW = 1, 200
-KILLED = 9
 
 
 @dataclass(frozen=True)
@@ -90,10 +89,10 @@ def prepare(case, tmp_path):
 def steps(case, prepare):
     """How many steps replacing the old one takes."""
     path, _ = prepare(-1)
-    with interrupted(-1, lambda: None) as count:
+    with interrupted(-1, killed) as found:
         case.write(path, NEW)
-    assert case.read(path) == NEW and count[0] >= 5
-    return count[0]
+    assert case.read(path) == NEW and len(found) >= 5
+    return len(found)
 
 
 def names(folder: Path) -> list[str]:
@@ -102,13 +101,10 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EIO])
 def test_a_failure_is_a_sentence_and_leaves_nothing(case, prepare, steps, number):
-    def fail() -> None:
-        raise OSError(number, os.strerror(number))
-
     for step in range(steps):
         path, before = prepare(step)
         sentence = None
-        with interrupted(step, fail):
+        with interrupted(step, failing(number)):
             try:
                 case.write(path, NEW)
             except DynqError as error:
@@ -122,7 +118,7 @@ def test_a_failure_is_a_sentence_and_leaves_nothing(case, prepare, steps, number
 
 
 def test_ctrl_c_leaves_nothing(case, prepare, steps):
-    def fail() -> None:
+    def fail(*names) -> None:
         raise KeyboardInterrupt
 
     for step in range(steps):
@@ -139,7 +135,7 @@ def test_a_kill_leaves_what_the_next_start_removes(case, prepare, steps):
         path, before = prepare(step)
 
         def write(step=step, path=path) -> None:
-            with interrupted(step, lambda: os._exit(KILLED)):
+            with interrupted(step, killed):
                 case.write(path, NEW)
 
         assert in_a_child(write) == KILLED

@@ -8,7 +8,7 @@ def content(experiment, iteration):
         name: torch.load(experiment / name, weights_only=True)
         for name in (f'models/net_g_{iteration}.pth', f'training_states/{iteration}.state')
     }
-    found[f'training_states/{iteration}.state'].pop('worked')  # seconds
+    found[f'training_states/{iteration}.state'].pop('worked', None)  # seconds
     return found
 
 

@@ -31,3 +31,16 @@ def test_it_is_right(path, monkeypatch, train_options):
         options = parse(model.options_type, opt, Facts(is_train))
         check_registered(opt, options)
         assert options.name == path.stem
+
+
+@pytest.mark.parametrize('name, other', [
+    ('granular_df2k_hat_s', 'granular_hat_s'), ('adabm_div2k_srresnet_x4_w4a4', 'adabm_srresnet_x4_w4a4'),
+    ('test_basicsr_folders_x4', 'test_quantized_x4'),
+])  # fmt: skip
+def test_those_in_basicsrs_folders_do_as_their_twins(name, other):
+    one, twin = [yaml.load((OPTIONS / f'{stem}.yml').read_text('utf-8'), OptionLoader) for stem in (name, other)]
+    ours = ('datasets/benchmarks', 'datasets/calibration', 'datasets/BSDS500')
+    for datasets, ends in ((one.pop('datasets'), False), (twin.pop('datasets'), True)):
+        roots = [root for options in datasets.values() for key, root in options.items() if key.startswith('dataroot_')]
+        assert roots and all(root.startswith(ours) == ends for root in roots)
+    assert one.pop('name') == name and twin.pop('name') == other and one == twin

@@ -2,8 +2,11 @@
 
 import csv
 import gc
+import json
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from basicsr.models.base_model import BaseModel
 from basicsr.utils import misc
 
 from dynq_basicsr.atomic import temporary_beside
+from dynq_basicsr.cli import main
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.models.patchwise_model import PatchwiseModel
 from dynq_basicsr.models.quantized_model import QuantizedModel
 from tests.models.runs import assert_equal, content
 
@@ -188,6 +194,35 @@ def test_a_training_that_diverges_ends_with_a_sentence_and_its_last_good_checkpo
     assert not list((tmp_path / 'experiments' / 'tiny' / 'models').iterdir())
 
 
+def test_the_command_ends_in_that_line_and_names_a_checkpoint_that_is_good(run, tmp_path, capfd):
+    leap = {'type': 'MultiStepLR', 'milestones': [5], 'gamma': 1e9}
+    run(1, 0, scheduler=leap)  # leaves the option file
+    shutil.rmtree(tmp_path / 'experiments')
+    capfd.readouterr()
+    assert main(['train', '-opt', 'options.yml', '--force_yml', 'train:total_iter=40']) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith('dynq_basicsr: error:')]
+    words = r'.*The loss l_pix was .* Training stops; (net_g_(\d+)\.pth), the last checkpoint, stays.*'
+    named = re.fullmatch(words, *lines)
+    saved = torch.load(tmp_path / 'experiments/tiny/models' / named[1], weights_only=True)['params']
+    assert 4 <= int(named[2]) < 8 and all(value.isfinite().all() for value in saved.values())
+    assert sorted(iterations(tmp_path / 'experiments/tiny'))[-1] == int(named[2])
+
+
+def test_the_last_iteration_is_validated_once(run, monkeypatch):
+    validated, plain = [], PatchwiseModel.dist_validation
+
+    def dist_validation(model, loader, iteration, *rest):
+        validated.append(iteration)
+        plain(model, loader, iteration, *rest)
+
+    monkeypatch.setattr(PatchwiseModel, 'dist_validation', dist_validation)
+    run(4, 0)
+    assert validated == [2, 4]
+    run(4, 0, '--auto_resume')  # which has nothing left to do
+    run(5, 0, '--auto_resume')
+    assert validated == [2, 4, 5]
+
+
 def test_what_broken_parameters_throw_becomes_that_sentence(run, monkeypatch):
     plain = QuantizedModel.iterate
 
@@ -218,19 +253,29 @@ def test_a_log_that_does_not_fit_on_the_disk_prints_no_traceback_while_a_run_goe
     assert seen == [False] * 4 and logging.raiseExceptions
 
 
+KILLED = {  # when and which of two: the iterations whose states stay
+    'setup:1': [], 'training:1': [1, 2], 'validation:1': [1, 2], 'saving:0': [1], 'the end:0': [1, 2, 3],
+}  # fmt: skip
+
+
 def test_a_killed_rank_ends_the_other_with_a_sentence_and_soon(run, tmp_path):
-    run(1, 1)  # leaves the option file; one worker, which torchrun's signal meets, too
-    start = time.monotonic()
+    run(1, 1)  # leaves the option file; one worker, which the launcher's signal meets, too
+    options = yaml.safe_load((tmp_path / 'options.yml').read_text())
+    options['train']['total_iter'] = 3
+    options['logger']['print_freq'] = 1
+    (tmp_path / 'options.yml').write_text(yaml.safe_dump(options))
     done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2',
-         str(Path(__file__).with_name('killed_rank.py')), '-opt', 'options.yml', '--launcher', 'pytorch',
-         '--force_yml', 'train:total_iter=1000'],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        [sys.executable, str(Path(__file__).with_name('killed_ranks.py')), 'options.yml', *KILLED], cwd=tmp_path,
+        capture_output=True, text=True, timeout=300,
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '',
              'PYTHONPATH': str(Path(__file__).parents[2])},
     )  # fmt: skip
-    assert done.returncode != 0 and time.monotonic() - start < 200
-    sentences = [line for line in done.stderr.splitlines() if line.startswith('dynq_basicsr: error:')]
-    assert len(sentences) == 1 and 'Another process of this run ended or does not answer' in sentences[0]
-    assert '[rank0]: Traceback' not in done.stderr
-    assert iterations(tmp_path / 'experiments' / 'tiny') == [1, 2]
+    assert done.returncode == 0, done.stderr
+    for moment, found in json.loads(done.stdout.splitlines()[-1]).items():
+        assert found['code'] == 2 and found['seconds'] < 60, (moment, found)
+        sentences = [line for line in found['log'].splitlines() if line.startswith('dynq_basicsr: error:')]
+        assert len(sentences) == 1 and 'Another process of this run ended or does not answer' in sentences[0], moment
+        assert 'Traceback' not in found['log'], moment
+        experiment = tmp_path / 'experiments' / moment.replace(':', ' ')
+        assert iterations(experiment) == KILLED[moment], moment
+        assert all(content(experiment, iteration) for iteration in KILLED[moment])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import cv2
-import numpy as np
 import pytest
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.report.one_image import read_lr_image, read_options, use_network
+from dynq_basicsr.report.one_image import bits_used, load_model, read_lr_image, read_options
 
 
 def test_bits_of_each_patch_and_layer(option_file, image):
-    usage = use_network(option_file, read_lr_image(image))
+    usage = bits_used(load_model(option_file), read_lr_image(image))
     assert usage.boxes == [(0, 0, 16, 16), (0, 16, 16, 33), (16, 0, 40, 16), (16, 16, 40, 33)]
     assert list(usage.bits) == ['body.0.conv1', 'body.0.conv2', 'body.1.conv1', 'body.1.conv2']
     assert usage.patch_bits.tolist() == [5, 5, 5, 5] and usage.fab() == 5
@@ -36,7 +35,7 @@ def test_bad_option_files_are_named(tmp_path, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(DynqError, match=message) as caught:
-        use_network(path, np.zeros((8, 8, 3), np.uint8))
+        load_model(path)
     assert 'bad.yml' in str(caught.value)
 
 

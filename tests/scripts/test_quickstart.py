@@ -137,7 +137,7 @@ def test_a_failure_of_dynq_quantize_ends_it(quickstart, monkeypatch, tmp_path):
 def test_embedded_weights_describe_themselves():
     with safe_open(ROOT / WEIGHTS, 'pt') as file:
         trained = json.loads(file.metadata()['network_g'])
-    found = find_network(ROOT / WEIGHTS).backbone
+    found = find_network(ROOT / WEIGHTS).backbone.options
     assert {key: found[key] for key in trained if key in found}.items() <= trained.items()
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from dynq_basicsr import quantize
 from dynq_basicsr.archs.arch_options import build_backbone
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.workflow import make as module
-from dynq_basicsr.workflow.make import choose_device, make
+from dynq_basicsr.workflow.make import choose_device
 from dynq_basicsr.workflow.recipes import METHODS
 
 
@@ -27,7 +28,7 @@ def state(quantized):
 
 
 def test_a_checkpoint_and_pictures(compact, photos, short):
-    made = make(compact, photos, device='cpu')
+    made = quantize(compact, photos, device='cpu')
     report = made.report
     assert made.network.calibrated and not made.network.training
     assert (report['images'], report['held_out'], report['patch']) == (6, 1, 56)
@@ -38,21 +39,21 @@ def test_a_checkpoint_and_pictures(compact, photos, short):
 
 @pytest.mark.parametrize(('method', 'recipe'), [(m, r) for m, recipes in METHODS.items() for r in recipes])
 def test_every_method(method, recipe, compact, photos, short):
-    made = make(compact, photos[:3], method=method, recipe=recipe, bits=6, scope='full', device='cpu')
+    made = quantize(compact, photos[:3], method=method, recipe=recipe, bits=6, scope='full', device='cpu')
     assert made.report['bits'] == 6 or method == 'adabm'
     assert made.report['psnr'] > 15
 
 
 def test_eight_bits_agree_better_than_two(compact, photos, short):
-    fine, coarse = (make(compact, photos, bits=bits, method='minmax', device='cpu') for bits in (8, 2))
+    fine, coarse = (quantize(compact, photos, bits=bits, method='minmax', device='cpu') for bits in (8, 2))
     assert fine.report['psnr'] > coarse.report['psnr'] + 10
 
 
 def test_the_same_call_gives_the_same_network(compact, photos, short):
-    first, again = (make(compact, photos, device='cpu') for _ in range(2))
+    first, again = (quantize(compact, photos, device='cpu') for _ in range(2))
     for name, value in state(first).items():
         assert torch.equal(value, state(again)[name]), name
-    other = make(compact, photos, device='cpu', seed=2)
+    other = quantize(compact, photos, device='cpu', seed=2)
     assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
 
 
@@ -63,7 +64,7 @@ def test_a_module_stays_as_it_is(photos, short):
         nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2),
     )  # fmt: skip
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    made = make(net.train(), photos, device='cpu')
+    made = quantize(net.train(), photos, device='cpu')
     assert net.training and type(net[2]) is nn.Conv2d
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert made(torch.rand(1, 3, 20, 24)).shape == (1, 3, 40, 48)
@@ -72,7 +73,7 @@ def test_a_module_stays_as_it_is(photos, short):
 def test_a_network_of_luma(photos, short):
     net = build_backbone({'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_conv': 3,
                           'upscale': 2})  # fmt: skip
-    made = make(net, photos, device='cpu')
+    made = quantize(net, photos, device='cpu')
     assert made.channels == 1 and made(torch.rand(1, 1, 20, 24)).shape == (1, 1, 40, 48)
 
 
@@ -82,7 +83,7 @@ class Interrupted(KeyboardInterrupt):
 
 @pytest.mark.parametrize('after', [4, 6])
 def test_an_interrupted_call_goes_on(after, compact, photos, short, tmp_path, monkeypatch):
-    whole, work = make(compact, photos, device='cpu'), tmp_path / 'work'
+    whole, work = quantize(compact, photos, device='cpu'), tmp_path / 'work'
     step = module.PostTraining.step
 
     def interrupted(self, iteration, *rest):
@@ -93,12 +94,12 @@ def test_an_interrupted_call_goes_on(after, compact, photos, short, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(module.PostTraining, 'step', interrupted)
         with pytest.raises(Interrupted):
-            make(compact, photos, device='cpu', work=work)
+            quantize(compact, photos, device='cpu', work=work)
     assert work.is_file()
     seen = []
     with monkeypatch.context() as patch:
         patch.setattr(module.PostTraining, 'step', lambda self, i, *rest: seen.append(i) or step(self, i, *rest))
-        resumed = make(compact, photos, device='cpu', work=work)
+        resumed = quantize(compact, photos, device='cpu', work=work)
     assert seen == list(range(after + 1, 8))
     assert not work.exists()
     for name, value in state(whole).items():
@@ -112,7 +113,7 @@ def test_what_belongs_to_another_call_is_not_taken_up(damage, compact, photos, s
         torch.save({'identity': 'of another', 'iteration': 5}, work)
     else:
         work.write_bytes(b'PK\x03\x04 cut off')
-    made = make(compact, photos, device='cpu', work=work)
+    made = quantize(compact, photos, device='cpu', work=work)
     assert made.report['stages']['calibration'] > 0
     assert not work.exists()
 
@@ -127,39 +128,36 @@ def test_devices():
 @pytest.mark.parametrize(
     ('options', 'told'),
     [
-        ({'bits': 9}, '^bits: must be'),
-        ({'weight_bits': 32}, '^weight_bits: must be'),
-        ({'calibration': 0}, '^calibration: must be'),
-        ({'seed': -1}, '^seed: must be'),
-        ({'value_range': 0}, '^value_range: must be'),
-        ({'value_range': float('nan')}, '^value_range: must be'),
         ({'scale': 3}, 'enlarges by 2, not 3'),
         ({'device': 'meta'}, 'is not usable here'),
         ({'device': 5.5}, 'is not usable here'),
+        ({'method': ['adabm']}, 'method: must be one of'),
+        ({'method': 'adabn'}, "Did you mean 'adabm'"),
+        ({'recipe': 'x' * 500}, r'recipe: adabm has fast and plus and paper, not .{1,80}$'),
     ],
 )
-def test_numbers_that_make_no_sense(options, told, compact, photos):
+def test_what_does_not_fit(options, told, compact, photos):
     with pytest.raises(DynqError, match=told):
-        make(compact, photos, **{'device': 'cpu', **options})
+        quantize(compact, photos, **{'device': 'cpu', **options})
 
 
 @pytest.mark.parametrize('model', [None, {}, len])
 def test_what_is_no_network(model, photos):
     with pytest.raises(DynqError, match='must be a checkpoint or a torch.nn.Module'):
-        make(model, photos)
+        quantize(model, photos)
 
 
 def test_networks_of_other_precision_and_wrapped_ones(compact, photos):
     net = build_backbone({'type': 'SRVGGNetCompact', 'num_feat': 8, 'num_conv': 3, 'upscale': 2})
     for model in (copy.deepcopy(net).double(), copy.deepcopy(net).bfloat16(), nn.DataParallel(net)):
-        assert make(model, photos, method='minmax', device='cpu').network.scale == 2
+        assert quantize(model, photos, method='minmax', device='cpu').network.scale == 2
     with pytest.raises(DynqError, match='TorchScript'):
-        make(torch.jit.trace(net, torch.rand(1, 3, 8, 8)), photos)
+        quantize(torch.jit.trace(net, torch.rand(1, 3, 8, 8)), photos)
 
 
 def test_nothing_of_the_process_changes(compact, photos):
     torch.manual_seed(5)
     before = torch.get_rng_state(), sys.excepthook, torch.get_default_dtype(), torch.get_num_threads()
-    make(compact, photos, method='minmax', device='cpu')
+    quantize(compact, photos, method='minmax', device='cpu')
     after = torch.get_rng_state(), sys.excepthook, torch.get_default_dtype(), torch.get_num_threads()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

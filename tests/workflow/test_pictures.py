@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from dynq_basicsr.data.pictures import WINDOW, as_float
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.workflow.pictures import WINDOW, CropStream, as_float, gather
+from dynq_basicsr.workflow.pictures import gather
 
 
 def photo(seed, height=48, width=56, channels=3):
@@ -139,28 +140,16 @@ def test_folders_that_do_not_fit_are_refused(tmp_path):
         gather(tmp_path / 'missing', 100, 3, 1)
 
 
-def test_calibration_sees_every_image_once_and_epochs_see_them_in_turn():
-    images = [torch.full((3, 20, 20), index, dtype=torch.uint8) for index in range(5)]
-    stream = CropStream(images, patch=16, calibration=3, seed=1)
-
-    def seen(iterations):
-        return [round(value * 255) for i in iterations for value in stream.batch(i)[:, 0, 0, 0].tolist()]
-
-    assert seen(range(1, 4)) == [0, 1, 2, 3, 4]
-    assert sorted(seen(range(4, 9))) == sorted(2 * [0, 1, 2, 3, 4])
-    assert seen(range(4, 9)) != seen(range(9, 14))
+def test_files_are_those_of_the_images(folder):
+    found = gather([folder, photo(20)], 100, 3, 1)
+    assert len(found.files) == len(found.calibration)
+    for file, image in zip(found.files, found.calibration, strict=True):
+        expected = photo(20) if file is None else photo(int(file.stem))[..., ::-1]
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
 
 
-def test_a_batch_is_a_function_of_seed_and_iteration():
-    images = list(torch.rand(3, 3, 40, 30))
-    first, again, other = (CropStream(images, 16, 2, seed) for seed in (1, 1, 2))
-    for iteration in (5, 1, 9):
-        assert torch.equal(first.batch(iteration), again.batch(iteration))
-    assert not torch.equal(first.batch(5), other.batch(5))
-
-
-def test_crops_are_flipped_and_turned():
-    image = torch.arange(16 * 16, dtype=torch.uint8).view(1, 16, 16).expand(3, -1, -1)
-    stream = CropStream([image], 16, 0, 1)
-    corners = {round(float(stream.batch(i)[0, 0, 0, 0]) * 255) for i in range(1, 40)}
-    assert corners == {0, 15, 240, 255}
+def test_a_name_with_a_line_break_is_left_out(folder):
+    (folder / '0.png').rename(folder / 'a\nb.png')
+    found = gather(folder, 100, 3, 1)
+    assert len(found.calibration) + len(found.held_out) == 11
+    assert 'line break' in found.notes[0] and '\n' not in found.notes[0]

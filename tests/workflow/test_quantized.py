@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from dynq_basicsr import quantize
 from dynq_basicsr.archs.arch_options import build_backbone
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.patch_grid import TilingOptions
-from dynq_basicsr.workflow.make import make
 from dynq_basicsr.workflow.restore import restore
 
 
 @pytest.fixture(scope='module')
 def quantized(compact, photos):
-    made = make(compact, photos, method='adabm', device='cpu')
+    made = quantize(compact, photos, method='adabm', device='cpu')
     made.tiling = TilingOptions(24)
     return made
 
@@ -49,7 +49,7 @@ def test_bits_follow_the_patches(quantized, photos, tmp_path):
 
 
 def test_agreement_of_a_network_with_itself_is_perfect(compact, photos):
-    made = make(compact, photos, bits=8, method='minmax', device='cpu')
+    made = quantize(compact, photos, bits=8, method='minmax', device='cpu')
     images = [torch.from_numpy(photos[0].transpose(2, 0, 1).copy())]
     psnr, fab = made.agreement(images)
     assert 25 < psnr < 70 and fab == 8
@@ -57,8 +57,35 @@ def test_agreement_of_a_network_with_itself_is_perfect(compact, photos):
     assert made.agreement(images)[0] == math.inf
 
 
+def test_types_stay(quantized, photos):
+    array = photos[0]
+    fine = quantized(array.astype(np.uint16) * 257)
+    assert fine.dtype == np.uint16 and (fine % 257 != 0).any()
+    floats = quantized(array / np.float32(255))
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(fine / 65535, floats, rtol=0, atol=0.51 / 65535)
+    np.testing.assert_array_equal(np.rint(floats * 255), quantized(array))
+    tensor = torch.from_numpy(array.transpose(2, 0, 1).copy()).float() / 255
+    np.testing.assert_allclose(quantized(tensor).permute(1, 2, 0).numpy(), floats, rtol=0, atol=1e-7)
+
+
+def test_colours_through_a_network_of_luma(photos, tmp_path):
+    pytest.importorskip('onnxruntime')
+    from dynq_basicsr.deploy.model import FrozenModel
+
+    torch.manual_seed(0)
+    net = build_backbone({'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_conv': 3,
+                          'upscale': 2})  # fmt: skip
+    made = quantize(net, photos, method='minmax', device='cpu')
+    found = made.upscale(photos[1])
+    assert found.dtype == np.uint8 and found.shape == (112, 120, 3)
+    assert made.bit_map(photos[1], tmp_path / 'bits.png').fab() == 4
+    made.export(tmp_path / 'model')
+    assert np.array_equal(FrozenModel(tmp_path / 'model', threads=1)(photos[1]), found)
+
+
 @pytest.mark.parametrize(
-    'image', [np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32), torch.zeros(1, 1, 9, 9)]
+    'image', [np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.int64), torch.zeros(1, 1, 9, 9)]
 )
 def test_what_does_not_fit_is_refused(image, quantized):
     with pytest.raises(DynqError, match='must be|channels'):
@@ -89,7 +116,7 @@ def test_a_module_is_needed_again(photos, tmp_path):
     torch.manual_seed(1)
     net = nn.Sequential(*build_backbone({'type': 'SRVGGNetCompact', 'num_feat': 8, 'num_conv': 3, 'upscale': 2}).body,
                         nn.PixelShuffle(2))  # fmt: skip
-    made = make(net, photos, method='minmax', device='cpu')
+    made = quantize(net, photos, method='minmax', device='cpu')
     made.save(tmp_path / 'q.pth')
     with pytest.raises(DynqError, match='pass such a module'):
         restore(tmp_path / 'q.pth', device='cpu')
@@ -108,3 +135,23 @@ def test_exported_graphs_give_the_same_picture(quantized, photos, tmp_path):
     assert frozen(photos[2][..., 0]).shape == (112, 120)
     with pytest.raises(DynqError, match='must be'):
         frozen(np.zeros((4, 4, 2), np.uint8))
+
+
+@pytest.mark.parametrize('scale', [4, 2])
+def test_real_esrgan_of_basicsr(scale, photos, tmp_path):
+    """At x2 the image is unshuffled first, so the head sees twelve channels and sides must be even."""
+    pytest.importorskip('onnxruntime')
+    from dynq_basicsr.deploy.model import FrozenModel
+
+    options = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': scale, 'num_feat': 8, 'num_block': 1,
+               'num_grow_ch': 4}  # fmt: skip
+    torch.manual_seed(0)
+    torch.save({'params_ema': build_backbone(options).state_dict()}, tmp_path / f'RealESRGAN_x{scale}.pth')
+    made = quantize(tmp_path / f'RealESRGAN_x{scale}.pth', photos, method='minmax', device='cpu')
+    plan = made.network.plan
+    assert made.network.scale == scale and plan.adaptive and 'conv_first' not in plan.quantized
+    made.export(tmp_path / 'model')
+    odd = photos[0][:41, :53]
+    found = FrozenModel(tmp_path / 'model', threads=1)(odd)
+    assert found.shape == (41 * scale, 53 * scale, 3)
+    assert (found != made(odd)).mean() < 1e-3 and np.abs(found.astype(int) - made(odd)).max() <= 1

@@ -26,7 +26,10 @@ def test_a_recognised_checkpoint(saved):
     path = saved(COMPACT)
     found = find_network(path)
     assert found.weights == path
-    assert found.backbone['type'] == 'SRVGGNetCompact' and found.backbone['num_conv'] == 3
+    options = found.backbone.options
+    assert options['type'] == 'SRVGGNetCompact' and options['num_conv'] == 3
+    given = torch.load(path)['params']
+    assert all(torch.equal(value, given[name]) for name, value in found.backbone.network.state_dict().items())
     assert found.found.startswith('SRVGGNetCompact, ') and 'upscale=2' in found.found
 
 
@@ -37,22 +40,22 @@ def test_what_was_assumed_is_said(saved):
 
 def test_a_given_architecture_is_taken(saved):
     path = saved(COMPACT)
-    assert find_network(path, arch=COMPACT).backbone == COMPACT
+    assert find_network(path, arch=COMPACT).backbone.options == COMPACT
     with pytest.raises(DynqError, match="Did you mean 'SRVGGNetCompact'"):
         find_network(path, arch={'type': 'SRVGGNetCompakt'})
 
 
 def test_the_scale_of_idn_comes_from_the_name_or_from_the_user(saved):
     idn = {'type': 'IDN', 'num_feat': 16, 'upscale': 3}
-    assert find_network(saved(idn, 'IDN_x3.pth')).backbone['upscale'] == 3
-    assert find_network(saved(idn, 'IDN.pth'), scale=2).backbone['upscale'] == 2
+    assert find_network(saved(idn, 'IDN_x3.pth')).backbone.options['upscale'] == 3
+    assert find_network(saved(idn, 'IDN.pth'), scale=2).backbone.options['upscale'] == 2
 
 
 def test_a_network_is_copied():
     net = build_backbone(COMPACT)
     found = find_network(net)
-    assert found.backbone is not net and found.weights is None
-    next(found.backbone.parameters()).data.zero_()
+    assert found.backbone.network is not net and found.backbone.options is None and found.weights is None
+    next(found.backbone.network.parameters()).data.zero_()
     assert next(net.parameters()).abs().sum() > 0
 
 
@@ -65,7 +68,8 @@ def test_spandrel_takes_what_is_none_of_ours(tmp_path):
     net = SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2, norm=False)
     torch.save(net.state_dict(), path)
     found = find_network(path)
-    assert found.backbone == {'type': 'Spandrel', 'path': str(path)}
+    assert found.backbone.options == {'type': 'Spandrel', 'path': str(path)}
+    assert type(found.backbone.network) is SPAN
     assert found.found == 'SPAN x2, recognised by spandrel.'
     assert spandrel.__version__
 

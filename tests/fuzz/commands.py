@@ -98,7 +98,8 @@ def sampled(steps: Sequence[str], count: int, failures: Sequence[str]) -> list[t
     """Failures, each at some of the steps, always the same; at all of them where ``DYNQ_ALL_STEPS`` is set.
 
     Args:
-        steps: As ``steps_of`` gives them; lines of a log are many and alike, so that at most one is taken.
+        steps: As ``steps_of`` gives them; lines of a log are many and alike, so that one is taken
+            at most, for the first failure.
         count: How many.
         failures: Of ``FAILURES``.
     """
@@ -106,11 +107,10 @@ def sampled(steps: Sequence[str], count: int, failures: Sequence[str]) -> list[t
         return list(product(failures, range(len(steps))))
     lines = [number for number, step in enumerate(steps) if step.endswith('.log')]
     others = [number for number in range(len(steps)) if number not in lines]
-    chosen = []
+    chosen = [(failures[0], step) for step in lines[len(lines) // 2 :][:1]]
     for failure in failures:
         drawn = random.Random(failure)
-        some = drawn.sample(lines, min(len(lines), 1)) + drawn.sample(others, min(len(others), count))
-        chosen += [(failure, step) for step in some]
+        chosen += [(failure, step) for step in drawn.sample(others, min(len(others), count))]
     return chosen
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dynq_basicsr.deploy.manifest import NAME, Manifest
+from dynq_basicsr.deploy.choices import MANIFEST
+from dynq_basicsr.deploy.manifest import Manifest
 from dynq_basicsr.deploy.model_folder import writing_folder
 from dynq_basicsr.deploy.router import Router, RunOptions
 from dynq_basicsr.errors import DynqError
@@ -215,7 +216,7 @@ def fix_code(model: Path, folder: Path) -> str:
     Returns:
         The code of that graph.
     """
-    values = json.loads((model / NAME).read_text(encoding='utf-8'))
+    values = json.loads((model / MANIFEST).read_text(encoding='utf-8'))
     graphs = Manifest.load(model).graphs
     ordered = sorted(graphs, key=lambda code: graphs[code].fab or 0)
     code = ordered[len(ordered) // 2]

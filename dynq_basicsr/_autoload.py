@@ -15,10 +15,9 @@ VARIABLE = 'DYNQ_BASICSR_AUTOLOAD'
 # What of this package does not import BasicSR. Before the first line of anything else runs, BasicSR must be complete:
 # were it imported from within such a module, registering the plugin would need that same half-initialised module.
 WITHOUT_BASICSR = ('__main__', '_autoload', 'api', 'atomic', 'cli', 'command', 'commands', 'compat',
-                   'compat.torchvision_ops', 'compat.safe_yaml', 'config', 'deploy', 'doctor', 'errors',
-                   'image_bytes', 'image_containers', 'lzw_lengths', 'numerics', 'option_files', 'patch_grid',
-                   'plugins', 'policies', 'quantization', 'registry', 'reproduce', 'settings', 'test', 'train',
-                   'upscale')
+                   'compat.torchvision_ops', 'compat.safe_yaml', 'config', 'doctor', 'errors', 'export', 'imaging',
+                   'numerics', 'option_files', 'plugins', 'policies', 'quantization', 'registry', 'reproduce',
+                   'runtime', 'settings', 'test', 'train', 'upscale')
 
 
 def _before_torchvision_meta():
@@ -98,8 +97,8 @@ class Finder:
 def _is_on_basicsr(name):
     package, _, inside = name.partition('.')
     return (package == 'dynq_basicsr' and bool(inside) and inside not in WITHOUT_BASICSR
-            and not inside.startswith(('commands.', 'config.', 'deploy.', 'doctor.', 'numerics.', 'policies.',
-                                       'quantization.', 'reproduce.')))
+            and not inside.startswith(('commands.', 'config.', 'doctor.', 'export.', 'imaging.', 'numerics.',
+                                       'policies.', 'quantization.', 'reproduce.', 'runtime.')))
 
 
 def _import_basicsr_first():

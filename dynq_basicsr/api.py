@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch import nn
 
-    from dynq_basicsr.deploy.model import FrozenModel
+    from dynq_basicsr.runtime.model import FrozenModel
     from dynq_basicsr.workflow.quantized import Quantized
 
 
@@ -86,7 +86,7 @@ def load(
         DynqError: If it is neither, damaged, or does not fit ``model``.
     """
     if Path(path).is_dir():
-        from dynq_basicsr.deploy.model import FrozenModel
+        from dynq_basicsr.runtime.model import FrozenModel
 
         return FrozenModel(path, runtime, threads, patch)
     _start(plugins)

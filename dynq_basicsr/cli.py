@@ -51,7 +51,7 @@ DYNQ = Group(
     'content-adaptive bit-widths for super-resolution networks',
     {
         'quantize': Command('a checkpoint and a folder of pictures become a quantized network', 'commands.quantize'),
-        'upscale': Command('upscale images with a quantized network that was exported', 'deploy.command'),
+        'upscale': Command('upscale images with a quantized network that was exported', 'commands.upscale'),
         'export': Command('freeze a quantized checkpoint to a folder of integer graphs', 'commands.export'),
         'train': Command('calibrate or train by an option file, with BasicSR', 'commands.train'),
         'test': Command('evaluate by an option file, with BasicSR', 'commands.test'),

@@ -36,9 +36,9 @@ from benchmark_large import make_mosaic, parse_size
 from deploy_contestants import Contestant, Process, export_float, fix_code, tiling_of
 
 from dynq_basicsr.data.bicubic import imresize_uint8, list_images
-from dynq_basicsr.deploy.manifest import Manifest
-from dynq_basicsr.deploy.router import RunOptions
 from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.runtime.manifest import Manifest
+from dynq_basicsr.runtime.router import RunOptions
 
 REFERENCES = ('PyTorch float32', 'ONNX Runtime float32', 'OpenVINO float32')
 MIB = 2**20

@@ -20,12 +20,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dynq_basicsr.deploy.choices import MANIFEST
-from dynq_basicsr.deploy.manifest import Manifest
-from dynq_basicsr.deploy.model_folder import writing_folder
-from dynq_basicsr.deploy.router import Router, RunOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.export.model_folder import writing_folder
+from dynq_basicsr.imaging.patch_grid import TilingOptions
+from dynq_basicsr.runtime.choices import MANIFEST
+from dynq_basicsr.runtime.manifest import Manifest
+from dynq_basicsr.runtime.router import Router, RunOptions
 
 Upscale = Callable[[np.ndarray], np.ndarray]  # (H, W, 3) uint8 RGB -> the same, enlarged
 

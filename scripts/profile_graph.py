@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dynq_basicsr.deploy.manifest import Manifest
-from dynq_basicsr.deploy.sessions import onnxruntime_session
 from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.runtime.manifest import Manifest
+from dynq_basicsr.runtime.sessions import onnxruntime_session
 
 PRODUCTS = ('MatMulIntegerToFloat', 'MatMulInteger', 'MatMul', 'Conv', 'FusedConv', 'ConvInteger')
 _WARM_UP = 3  # runs that are not counted

@@ -24,8 +24,8 @@ from quickstart_data import prepare_data
 
 import dynq_basicsr
 from dynq_basicsr.command import run_command
-from dynq_basicsr.deploy.bicubic import enlarge
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.imaging.bicubic import enlarge
 from dynq_basicsr.report.crops import crop_folders
 from dynq_basicsr.report.one_image import read_lr_image
 from dynq_basicsr.report.tables import format_table

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-# Fixtures of tests/models and tests/training.
-pytest_plugins = ['tests.model_fixtures']
+# Fixtures of several rooms: trainings, and model folders.
+pytest_plugins = ['tests.model_fixtures', 'tests.folder_fixtures']
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -137,10 +137,10 @@ def test_scales_are_powers_of_two():
 def test_export_takes_the_quantizer_and_refuses_the_policy_with_the_reason(tmp_path):
     pytest.importorskip('onnx')
     pytest.importorskip('onnxruntime')
-    from dynq_basicsr.deploy.check import agreement
-    from dynq_basicsr.deploy.freeze import freeze
-    from dynq_basicsr.deploy.sessions import open_session
-    from dynq_basicsr.patch_grid import TilingOptions
+    from dynq_basicsr.export.check import agreement
+    from dynq_basicsr.export.freeze import freeze
+    from dynq_basicsr.imaging.patch_grid import TilingOptions
+    from dynq_basicsr.runtime.sessions import open_session
 
     with pytest.raises(DynqError, match='InputDeviationPolicy does not tell which bit assignments'):
         freeze(calibrated(), tmp_path / 'by_layer', TilingOptions())

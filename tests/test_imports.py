@@ -16,13 +16,16 @@ from dynq_basicsr._autoload import _is_on_basicsr
 PACKAGE = 'dynq_basicsr'
 ROOT = Path(__file__).resolve().parents[1]
 # Room -> what none of its modules may reach, neither by an import of its own nor through what it imports.
-UPPER = ('models', 'training', 'archs', 'report', 'deploy', 'export', 'plugin')
+UPPER = ('models', 'training', 'archs', 'report', 'export', 'runtime', 'workflow', 'plugin')
 MAY_NOT_REACH = {
     'numerics': UPPER,
     'quantization': UPPER,
     'policies': UPPER,
-    'training': ('models', 'deploy', 'export', 'plugin'),
-    'models': ('deploy', 'export', 'plugin'),
+    'training': ('models', 'export', 'runtime', 'workflow', 'plugin'),
+    'models': ('export', 'runtime', 'workflow', 'plugin'),
+    'imaging': (*UPPER, 'quantization', 'policies', 'numerics', 'backbones', 'data', 'config', 'compat'),
+    'runtime': ('models', 'training', 'archs', 'report', 'export', 'workflow', 'plugin', 'quantization', 'policies',
+                'numerics', 'backbones', 'data', 'config', 'compat'),
 }
 
 

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dynq_basicsr.imaging.colours import BLACK, RGB_PER_LUMA, STUDIO_LUMA
+
 # The cubic kernel reaches two pixels to either side.
 _REACH = 2
-# A grey step of 1 in R, G and B is one of 219 / 255 in BT.601's studio-range Y.
-_RGB_PER_LUMA = 255 / 219
-_LUMA = 65.481, 128.553, 24.966
 
 
 def luma_of(x: Tensor) -> Tensor:
@@ -22,8 +21,8 @@ def luma_of(x: Tensor) -> Tensor:
     Returns:
         (N, 1, H, W) in [16 / 255, 235 / 255].
     """
-    red, green, blue = (factor * channel for factor, channel in zip(_LUMA, x.split(1, dim=1), strict=True))
-    return (red + green + blue + 16) / 255
+    red, green, blue = (factor * channel for factor, channel in zip(STUDIO_LUMA, x.split(1, dim=1), strict=True))
+    return (red + green + blue + BLACK) / 255
 
 
 def as_channels(images: Tensor, channels: int) -> Tensor:
@@ -100,7 +99,7 @@ class IDN(nn.Module):
         if self.luma:
             # Conversion and enlargement are linear, and a step in Y alone is one of equal size in R, G and B: enlarging
             # Y, Cb and Cr and converting back is the same as enlarging R, G and B.
-            detail = self._detail(luma_of(x)) * _RGB_PER_LUMA
+            detail = self._detail(luma_of(x)) * RGB_PER_LUMA
         else:
             detail = self._detail(x)
         return upsample_bicubic(x, self.upscale) + detail

@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> None:
     require_basicsr()
     require('onnx', 'onnxruntime')
     from dynq_basicsr import api
-    from dynq_basicsr.patch_grid import TilingOptions
+    from dynq_basicsr.imaging.patch_grid import TilingOptions
     from dynq_basicsr.registration import register
     from dynq_basicsr.workflow.tested import export_tested, summary
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from dynq_basicsr.atomic import NotWritten
 from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
-from dynq_basicsr.deploy.choices import MANIFEST
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError, shown
+from dynq_basicsr.runtime.choices import MANIFEST
 from dynq_basicsr.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def run(given: argparse.Namespace) -> int:
     require_basicsr()
     require('matplotlib', *(() if given.no_export else ('onnx', 'onnxruntime')))
     from dynq_basicsr.cli import GENERIC
-    from dynq_basicsr.deploy.image_files import prepare_output
-    from dynq_basicsr.deploy.model_folder import check_target
+    from dynq_basicsr.export.model_folder import check_target
+    from dynq_basicsr.imaging.image_files import prepare_output
     from dynq_basicsr.numerics.allocator import keep_freed_memory
 
     if given.output.name in ('', '..'):
@@ -189,7 +189,7 @@ def write(quantized: Quantized, given: argparse.Namespace) -> int:
 
 def _write_alone(folder: Path, files: Mapping[str, bytes]) -> None:
     """A folder without graphs."""
-    from dynq_basicsr.deploy.model_folder import writing_folder
+    from dynq_basicsr.export.model_folder import writing_folder
 
     with writing_folder(folder, MARKS) as writer:
         for name, content in files.items():

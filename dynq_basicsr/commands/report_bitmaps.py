@@ -19,7 +19,7 @@ from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError, check_number
 
 if TYPE_CHECKING:
-    from dynq_basicsr.deploy.image_files import Job
+    from dynq_basicsr.imaging.image_files import Job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def run(given: argparse.Namespace) -> None:
 
 
 def _jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
-    from dynq_basicsr.deploy.image_files import Job, plan_jobs
+    from dynq_basicsr.imaging.image_files import Job, plan_jobs
 
     if out.suffix.lower() != '.png' or out.is_dir():
         return plan_jobs(pictures, out, 'png', '_bits')
@@ -72,7 +72,7 @@ def _jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
 
 def _drawer_of_checkpoint(given: argparse.Namespace) -> Callable[[Path, Path], None]:
     from dynq_basicsr import api
-    from dynq_basicsr.deploy.pictures import as_picture
+    from dynq_basicsr.imaging.pictures import as_picture
     from dynq_basicsr.report.bit_map import telling_patch
 
     checkpoint = given.model

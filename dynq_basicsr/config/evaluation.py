@@ -10,7 +10,7 @@ from typing_extensions import Self
 from dynq_basicsr.config.problems import wrong
 from dynq_basicsr.config.section import AsRegistered, Section, by_type
 from dynq_basicsr.config.values import BatchSize, Count, Name, Number, Positive, Switch, Text
-from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 
 Side = Annotated[Number, Field(ge=1)]
 

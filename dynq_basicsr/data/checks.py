@@ -32,7 +32,7 @@ from dynq_basicsr.data.sources import (
     strays,
 )
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import unreadable
+from dynq_basicsr.imaging.image_bytes import unreadable
 
 _NEEDED_WHEN_READING = ('scale', 'gt_size', 'use_hflip', 'use_rot')
 

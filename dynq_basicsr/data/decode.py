@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import decode, read_facts, unreadable
+from dynq_basicsr.imaging.image_bytes import decode, read_facts, unreadable
 
 
 def check_rgb8(content: bytes, name: str, allow_grey: bool) -> None:

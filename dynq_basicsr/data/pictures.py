@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynq_basicsr.archs.idn_arch import luma_of
-from dynq_basicsr.deploy.pictures import decode_picture
+from dynq_basicsr.imaging.pictures import decode_picture
 
 WINDOW = 1024  # of a larger picture, a square of this side is kept: a hundred photographs fit into memory then
 

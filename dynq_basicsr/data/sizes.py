@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from dynq_basicsr.data.sources import read_file, read_lmdb
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import peek_size, read_size
+from dynq_basicsr.imaging.image_bytes import peek_size, read_size
 
 Sizes = Mapping[str, tuple[str, int, int]]  # 'lq' and, where there is, 'gt' -> name, width and height in pixels
 

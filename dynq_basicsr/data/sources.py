@@ -10,7 +10,7 @@ import cv2
 import lmdb
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import IMAGE_SUFFIXES
+from dynq_basicsr.imaging.image_bytes import IMAGE_SUFFIXES
 
 _SIZE = re.compile(r' \(\d+,\s*\d+(,\s*\d+)?\)( \d+)?$')  # and how hard an LMDB's image is packed
 

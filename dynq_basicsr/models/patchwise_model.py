@@ -27,7 +27,7 @@ from dynq_basicsr.compat.interrupted_epoch import randomness_kept
 from dynq_basicsr.compat.registries import find
 from dynq_basicsr.config.evaluation import ValOptions
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import write_image
+from dynq_basicsr.imaging.image_bytes import write_image
 from dynq_basicsr.models.pictures import bit_map_path, image_name, picture_path
 from dynq_basicsr.models.tiling import finite, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
+from dynq_basicsr.imaging.patch_grid import Box, TilingOptions, count_covers, kept_span, tile_boxes
 
 
 def run_tiled(

@@ -6,11 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# ITU-R BT.601 luma weights of R, G, B.
-_LUMA = (0.299, 0.587, 0.114)
-# Of the histogram that ``entropy`` is taken of: as in Granular-DQ's published code.
-ENTROPY_BINS = 32
-ENTROPY_WIDTH = 0.0255
+from dynq_basicsr.imaging.complexity import ENTROPY_BINS, ENTROPY_WIDTH, LUMA
+
 _CACHED = 2**19  # values
 
 
@@ -67,6 +64,6 @@ def entropy(image: Tensor) -> Tensor:
 def _grey(image: Tensor) -> Tensor:
     """(N, 1, H, W) of (N, C, H, W)."""
     if image.shape[1] == 3:
-        red, green, blue = (weight * image[:, channel : channel + 1] for channel, weight in enumerate(_LUMA))
+        red, green, blue = (weight * image[:, channel : channel + 1] for channel, weight in enumerate(LUMA))
         return red + green + blue
     return image.mean(dim=1, keepdim=True)

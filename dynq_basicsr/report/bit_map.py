@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 import cv2
 import numpy as np
 
-from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.quantization.usage import BitUsage
 from dynq_basicsr.report.layer_charts import INK, MANY_LAYERS, bit_colours, chart_size, draw_layers
 from dynq_basicsr.report.sheet import Sheet

@@ -16,7 +16,7 @@ from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.data.crops import CropSequence
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError, shown
-from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.settings import Settings
 from dynq_basicsr.training.figures import Diverged, TrainingFigures
 from dynq_basicsr.training.post_training import PostTraining
@@ -84,7 +84,7 @@ def make(settings: Settings) -> Quantized:
 def _refusal(net: QuantizedSR) -> str:
     """Why the network will not become a model folder, of which the log warns; empty: nothing is known against it."""
     require('onnx', 'onnxruntime')
-    from dynq_basicsr.deploy.freeze import why_not_exportable
+    from dynq_basicsr.export.freeze import why_not_exportable
 
     refusal = why_not_exportable(net)
     if refusal:

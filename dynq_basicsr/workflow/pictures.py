@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dynq_basicsr.data.pictures import as_tensor, read_any, window, with_channels
-from dynq_basicsr.deploy.image_files import pictures_in
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import IMAGE_SUFFIXES
+from dynq_basicsr.imaging.image_bytes import IMAGE_SUFFIXES
+from dynq_basicsr.imaging.image_files import pictures_in
 from dynq_basicsr.workflow.recipes import PATCH
 
 LEAST, GOOD = 16, 48  # sides below the first hold no patch worth calibrating with; below the second, if need be

@@ -16,21 +16,21 @@ from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.data.pictures import as_float
-from dynq_basicsr.deploy.arrays import cut, holding, white_of
-from dynq_basicsr.deploy.choices import MANIFEST
-from dynq_basicsr.deploy.colours import Upscaler, as_channels, upscale_image
-from dynq_basicsr.deploy.pictures import as_picture
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.imaging.arrays import cut, holding, white_of
+from dynq_basicsr.imaging.colours import Upscaler, as_channels, upscale_image
+from dynq_basicsr.imaging.patch_grid import Box, TilingOptions, tile_boxes
+from dynq_basicsr.imaging.pictures import as_picture
 from dynq_basicsr.models.tiling import finite, run_tiled
-from dynq_basicsr.patch_grid import Box, TilingOptions, tile_boxes
 from dynq_basicsr.quantization.cost import NetworkCost, measure_cost
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
+from dynq_basicsr.runtime.choices import MANIFEST
 from dynq_basicsr.training.saving import save_atomically
 
 if TYPE_CHECKING:
-    from dynq_basicsr.deploy.freeze import Exported
+    from dynq_basicsr.export.freeze import Exported
 
 # A network knows one run at a time.
 _ONE_RUN = threading.Lock()
@@ -215,10 +215,10 @@ class Quantized:
             marks: What tells such a folder.
 
         Returns:
-            What became of each bit assignment, see ``deploy.freeze.freeze``.
+            What became of each bit assignment, see ``export.freeze.freeze``.
         """
         require('onnx', 'onnxruntime')
-        from dynq_basicsr.deploy.freeze import freeze
+        from dynq_basicsr.export.freeze import freeze
 
         device = next(self.network.parameters()).device
         try:
@@ -243,7 +243,7 @@ class PatchwiseNetwork:
         return tile_boxes(*image.shape[:2], self._quantized.tiling)
 
     def upscale(self, image: NDArray[Any], levels: int, report: Callable[[str, int], None]) -> NDArray[Any]:
-        """Super-resolve an image, see ``deploy.router.Router``; the report has its mean bits, once."""
+        """Super-resolve an image, see ``runtime.router.Router``; the report has its mean bits, once."""
         result, usage = self._quantized._run_pixels(image, Mode.EXACT, levels)
         report(f'{usage.fab():.2f} bits', len(self.boxes(image)))
         return result

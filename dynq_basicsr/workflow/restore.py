@@ -12,8 +12,8 @@ from torch import nn
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.models.self_description import described_network
-from dynq_basicsr.patch_grid import TilingOptions
 from dynq_basicsr.workflow.make import choose_device
 from dynq_basicsr.workflow.quantized import Quantized
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.deploy.freeze import Exported, freeze
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.export.freeze import Exported, freeze
 from dynq_basicsr.report.one_image import load_model, read_options
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ def test_what_cannot_be_exported_is_quantized_all_the_same(quantize, tmp_path, c
     def refuse(*arguments, **options):
         raise DynqError('no graph can be made.')
 
-    monkeypatch.setattr('dynq_basicsr.deploy.freeze.freeze', refuse)
+    monkeypatch.setattr('dynq_basicsr.export.freeze.freeze', refuse)
     assert quantize() == 2
     assert 'no graph can be made. The network is quantized' in capfd.readouterr().err
     assert (tmp_path / 'model/quantized.pth').is_file()

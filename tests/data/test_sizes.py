@@ -13,7 +13,7 @@ from dynq_basicsr.data.checks import CheckedPairedImageDataset
 from dynq_basicsr.data.pairs import check_sizes
 from dynq_basicsr.data.sizes import WHOLE, check_images
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import peek_size
+from dynq_basicsr.imaging.image_bytes import peek_size
 
 COUNT = WHOLE + 12
 PHOTO = np.tile(data.astronaut()[:200, :200, ::-1], (2, 2, 1))  # of which a PNG has more than ``HEAD`` bytes

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dynq_basicsr.data.decode import decode_rgb8
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.image_bytes import decode
+from dynq_basicsr.imaging.image_bytes import decode
 from tests.fuzz.mutations import cut, cut_with_tail, damaged, drop, flip_bit, insert, set_byte, swap, zero_block
 
 

@@ -15,11 +15,11 @@ import torch
 
 from dynq_basicsr.atomic import sweep
 from dynq_basicsr.backbones.torch_files import read_torch_file
-from dynq_basicsr.deploy.image_files import write_picture
-from dynq_basicsr.deploy.manifest import Manifest
-from dynq_basicsr.deploy.model_folder import writing_folder
-from dynq_basicsr.deploy.pictures import Picture
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.export.model_folder import writing_folder
+from dynq_basicsr.imaging.image_files import write_picture
+from dynq_basicsr.imaging.pictures import Picture
+from dynq_basicsr.runtime.manifest import Manifest
 from dynq_basicsr.training.records import TestRecords
 from dynq_basicsr.training.saving import save_atomically
 from tests.fuzz.interruptions import KILLED, failing, in_a_child, interrupted, killed

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from dynq_basicsr.deploy.decide import build_policy
-from dynq_basicsr.deploy.manifest import FORMAT, LARGEST, Manifest, sealed
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.runtime.decide import build_policy
+from dynq_basicsr.runtime.manifest import FORMAT, LARGEST, Manifest, sealed
 from tests.fuzz.mutations import altered, damaged
 
 GRAPH = {'file': 'a4.onnx', 'sha256': '0' * 64, 'bytes': 10, 'fab': 4.0}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynq_basicsr.deploy.decide import build_policy
+from dynq_basicsr.runtime.decide import build_policy
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.models.patchwise_model import to_image
-from dynq_basicsr.patch_grid import TilingOptions
 from dynq_basicsr.report.one_image import load_model
 
 ROOT = Path(__file__).resolve().parents[2]

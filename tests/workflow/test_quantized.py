@@ -12,7 +12,7 @@ from torch import nn
 from dynq_basicsr import quantize
 from dynq_basicsr.archs.arch_options import build_backbone
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.patch_grid import TilingOptions
+from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.workflow.restore import restore
 
 
@@ -71,7 +71,7 @@ def test_types_stay(quantized, photos):
 
 def test_colours_through_a_network_of_luma(photos, tmp_path):
     pytest.importorskip('onnxruntime')
-    from dynq_basicsr.deploy.model import FrozenModel
+    from dynq_basicsr.runtime.model import FrozenModel
 
     torch.manual_seed(0)
     net = build_backbone({'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'num_out_ch': 1, 'num_feat': 8, 'num_conv': 3,
@@ -126,7 +126,7 @@ def test_a_module_is_needed_again(photos, tmp_path):
 
 def test_exported_graphs_give_the_same_picture(quantized, photos, tmp_path):
     pytest.importorskip('onnxruntime')
-    from dynq_basicsr.deploy.model import FrozenModel
+    from dynq_basicsr.runtime.model import FrozenModel
 
     quantized.export(tmp_path / 'model')
     frozen = FrozenModel(tmp_path / 'model', threads=1)
@@ -141,7 +141,7 @@ def test_exported_graphs_give_the_same_picture(quantized, photos, tmp_path):
 def test_real_esrgan_of_basicsr(scale, photos, tmp_path):
     """At x2 the image is unshuffled first, so the head sees twelve channels and sides must be even."""
     pytest.importorskip('onnxruntime')
-    from dynq_basicsr.deploy.model import FrozenModel
+    from dynq_basicsr.runtime.model import FrozenModel
 
     options = {'type': 'RRDBNet', 'num_in_ch': 3, 'num_out_ch': 3, 'scale': scale, 'num_feat': 8, 'num_block': 1,
                'num_grow_ch': 4}  # fmt: skip

@@ -1,0 +1,179 @@
+"""A calibrated network as a folder of integer graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from tqdm import tqdm
+
+import dynq_basicsr
+from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.export.assemble import PortableAssembler
+from dynq_basicsr.export.base_graph import resolutions, trace_controller, trace_network
+from dynq_basicsr.export.check import (
+    Agreement,
+    agreement,
+    check_layers,
+    check_skeleton,
+    run_at,
+    trial_images,
+)
+from dynq_basicsr.export.frozen import check_grids, float_layers, freeze_layers
+from dynq_basicsr.export.kernels import KernelAssembler
+from dynq_basicsr.export.model_folder import writing_folder
+from dynq_basicsr.export.simplify import Base, simplify
+from dynq_basicsr.models.tiling import TilingOptions
+from dynq_basicsr.quantization.data_flow import evaluating
+from dynq_basicsr.runtime.choices import MANIFEST
+from dynq_basicsr.runtime.sessions import open_session
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of one bit assignment.
+
+    Attributes:
+        code: Its name.
+        fab: Mean bits over adaptive layers.
+        size: Of its graph, bytes.
+        agreement: With the fake-quantized network on artificial images.
+    """
+
+    code: str
+    fab: float
+    size: int
+    agreement: Agreement
+
+
+def freeze(
+    net: QuantizedSR,
+    folder: str | Path,
+    tiling: TilingOptions,
+    expected: Mapping[str, Mapping[str, float]] | None = None,
+    scale: int | None = None,
+    also: Mapping[str, bytes] | None = None,
+    marks: Sequence[str] = (MANIFEST,),
+) -> list[Exported]:
+    """Write a model folder.
+
+    Args:
+        net: A calibrated network; moved to the CPU.
+        folder: Where to; made, or replaced if it is a model folder.
+        tiling: How images are cut into patches unless the runtime is told otherwise.
+        expected: Data set -> metric -> value, measured in PyTorch, for the manifest.
+        scale: What the option file says; None: nothing.
+        also: Further files of the folder, by name.
+        marks: See ``model_folder.check_target``.
+
+    Returns:
+        One entry a graph.
+
+    Raises:
+        DynqError: If the network cannot be frozen exactly; says why. Nothing is written then.
+    """
+    if not net.plan.quantized:
+        raise DynqError('The network is float (quantization is off), so there are no integers to export.')
+    if not net.calibrated:
+        raise DynqError('The quantized network was never calibrated; train it before it is exported.')
+    net = net.cpu().float().eval().to(memory_format=torch.contiguous_format)
+    if scale is not None and scale != net.scale:
+        raise DynqError(
+            f'scale: the option file says {scale}, but the network enlarges by {net.scale}; make them agree.'
+        )
+    configs, policy = net.policy.bit_configs(), net.policy.runtime_spec()
+    frozen = {code: freeze_layers(net, bits) for code, bits in configs.items()}
+    factors = resolutions(net)
+    base = _trace(net, factors)
+    kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
+    exported, graphs = [], {}
+    with writing_folder(folder, marks) as writer:
+        for name, content in (also or {}).items():
+            writer.add(name, content)
+        for code, bits in tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False):
+            check_layers(net, bits, frozen[code], factors)
+            model = kernels.assemble(frozen[code])
+            content = model.SerializeToString()
+            fab = sum(bits) / len(bits) if bits else 32.0
+            exported.append(Exported(code, fab, len(content), _agreement(net, bits, content)))
+            qdq = writer.add(f'{code}.qdq.onnx', portable.assemble(frozen[code]).SerializeToString())
+            graphs[code] = {**writer.add(f'{code}.onnx', content), 'fab': fab, 'qdq': qdq}
+        controller = None
+        if net.policy.runtime_module is not None:
+            model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(next(iter(frozen.values())))
+            controller = writer.add('controller.onnx', model.SerializeToString())
+        writer.finish(
+            {
+                'versions': {
+                    'dynq_basicsr': dynq_basicsr.__version__,
+                    'torch': torch.__version__,
+                    'onnx': onnx.__version__,
+                },
+                'scale': net.scale,
+                'channels': net.input_channels,
+                'size': {'multiple': net.sizes.multiple, 'least': max(net.sizes.minimum, 1)},
+                'scope': net.quantization.scope,
+                'graphs': graphs,
+                'controller': controller,
+                'policy': policy,
+                'tiling': {
+                    'patch_size': tiling.patch_size,
+                    'patch_step': tiling.patch_step or tiling.patch_size,
+                    'patch_merge': tiling.patch_merge,
+                },
+                'network_g': _plain({'type': 'QuantizedSR', **net.description}),
+                'expected': expected or {},
+            }
+        )
+    return exported
+
+
+def why_not_exportable(net: QuantizedSR) -> str:
+    """What keeps a network from becoming a model folder, as far as that is known before it is calibrated.
+
+    Args:
+        net: On the CPU.
+
+    Returns:
+        The error that ``freeze`` would raise; empty: none is known.
+    """
+    with evaluating(net):
+        try:
+            check_grids(net)
+            _trace(net, resolutions(net))
+        except DynqError as error:
+            return f'{error}'
+    return ''
+
+
+def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:
+    """The base graph, checked; for any number of samples if that can be, else for one."""
+    layers = float_layers(net)
+
+    def checked(single: bool) -> Base:
+        base = simplify(trace_network(net, single))
+        check_skeleton(net, KernelAssembler(base, factors).assemble(layers))
+        return base
+
+    try:
+        return checked(single=False)
+    except DynqError:
+        return checked(single=True)
+
+
+def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:
+    session = open_session(content, 'the graph')
+    pairs = [(run_at(net, image, bits), session(image.numpy())) for image in trial_images(net)]
+    each = [agreement(expected.numpy(), result) for expected, result in pairs]
+    return Agreement(*(sum(values) / len(each) for values in zip(*(asdict(one).values() for one in each), strict=True)))
+
+
+def _plain(value: object) -> object:
+    """Mappings and sequences as JSON has them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -19,19 +19,21 @@ INSTALL_REQUIRES = ['numpy', 'simplejpeg', 'tqdm']
 # Four distributions provide `cv2`, and a requirement cannot say "any of them", so OpenCV is in extras only. Where there
 # is another one already (BasicSR brings opencv-python), install without extras: `dynq doctor` names what is missing.
 OPENCV = 'opencv-python-headless'
+PILLOW = 'pillow>=11'  # which turns TIFF as it says, and reads EXIF of PNG and WebP
 ONNXRUNTIME = 'onnxruntime>=1.23'  # earlier ones do not unpack weights of 4 bits
 TRAIN = [
     'torch>=2.4', 'safetensors', 'pydantic>=2.10', 'pyyaml', 'filelock', 'matplotlib', 'tensorboard',
     # What `import basicsr` 1.4.2 needs beside these. SciPy 2 removes a module that its NIQE imports; distutils comes
     # from setuptools since Python 3.12.
-    OPENCV, 'lmdb', 'pillow', 'requests', 'scipy<2', 'setuptools>=77',
+    OPENCV, 'lmdb', PILLOW, 'requests', 'scipy<2', 'setuptools>=77',
 ]  # fmt: skip
 EXTRAS_REQUIRE = {
-    'deploy': [OPENCV, ONNXRUNTIME],  # no torch
+    'deploy': [OPENCV, PILLOW, ONNXRUNTIME],  # no torch
     'train': TRAIN,
     'export': [*TRAIN, 'onnx', 'onnxscript', ONNXRUNTIME],
     'community': [*TRAIN, 'spandrel>=0.4'],
-    'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'jsonschema', 'ruff', 'scikit-image', 'openvino', 'build', 'twine'],
+    'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'jsonschema', 'ruff', 'scikit-image', 'openvino', 'build', 'twine',
+            'selenium'],
 }
 
 
@@ -105,7 +107,7 @@ setup(
     package_data={
         'dynq_basicsr': [
             'py.typed', 'weights/*.safetensors', 'weights/*.md', 'numerics/*.c', 'docs/*.md', 'docs/*.json',
-            'docs/images/*',
+            'docs/images/*', 'report/templates/*',
         ],
     },
     entry_points={'console_scripts': ['dynq = dynq_basicsr.cli:main']},

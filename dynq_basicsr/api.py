@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynq_basicsr.errors import DynqError, shown
+from dynq_basicsr.runtime.locate import checkpoint_of, is_checkpoint
 from dynq_basicsr.settings import Settings, taking
 
 if TYPE_CHECKING:
@@ -25,9 +26,9 @@ def quantize(settings: Settings) -> Quantized:
     Args:
         model: A checkpoint (BasicSR's, ours, a community file) or a network that maps (N, C, H, W) to
             (N, C', sH, sW); a network is copied, not changed.
-        images: What it shall be good at, at low resolution: a folder or files, arrays (H, W, 3) uint8, tensors
-            (C, H, W) in [0, 1], or a loader. A fifth of them, five at most, is left out to show how well the result
-            agrees.
+        images: What it shall be good at, at low resolution: a folder or files, arrays (H, W, 3), images of Pillow,
+            tensors (C, H, W), of whole numbers or in [0, 1], or a loader. A fifth of them, five at most, is left out to
+            show how well the result agrees.
         bits: Base bits of activations, 2..8; content moves them by one up or down.
         weight_bits: Of weights, 2..8; None: ``bits``.
         method: ``adabm`` (Hong and Lee, CVPR 2024), or a baseline: ``minmax``, ``percentile``, ``ptq4sr``.
@@ -38,11 +39,12 @@ def quantize(settings: Settings) -> Quantized:
         arch: Architecture and options, ``{'type': 'EDSR', 'num_in_ch': 3, ...}``, of a checkpoint that is not
             recognised.
         scale: The enlargement, where nothing in the checkpoint tells it.
-        value_range: What the network takes for white, 1 or 255; None: found by trying.
+        value_range: What the network takes for white, a positive number, as 1 or 255; None: found by trying.
         output: Which entry of a tuple or dict that the network returns is the image; None: found by trying.
         plugins: Files or modules that register architectures of yours.
         seed: Of the choice of images and crops.
         work: A file that keeps what is done so far, so that a call that was interrupted goes on when it is made again.
+            It is yours to remove, once the result is saved.
         exports: Find out first whether the network can be exported, and warn if it cannot: ``q.report['refusal']``.
 
     Returns:
@@ -70,7 +72,8 @@ def load(
     """Load a quantized network.
 
     Args:
-        path: A model folder, which runs without PyTorch, or a checkpoint of ``q.save`` or of a training.
+        path: A model folder, which runs without PyTorch; or what runs in PyTorch: a checkpoint of ``q.save`` or of a
+            training, or a folder of ``dynq quantize`` without graphs.
         model: The float network that the checkpoint was made from, where that was given as a module.
         device: Of a checkpoint.
         plugins: As for ``quantize``.
@@ -85,14 +88,15 @@ def load(
     Raises:
         DynqError: If it is neither, damaged, or does not fit ``model``.
     """
-    if Path(path).is_dir():
+    path = Path(path)
+    if not is_checkpoint(path):
         from dynq_basicsr.runtime.model import FrozenModel
 
         return FrozenModel(path, runtime, threads, patch)
     _start(plugins)
     from dynq_basicsr.workflow.restore import restore
 
-    return restore(path, model, device, patch)
+    return restore(checkpoint_of(path), model, device, patch)
 
 
 def _start(plugins: Sequence[str | PathLike[str]]) -> None:

@@ -64,7 +64,7 @@ def replacing(target: str | Path) -> Iterator[IO[bytes]]:
     A crash, a kill or a full disk at any moment leaves the file that was there before, or the new one, never a part.
 
     Args:
-        target: The file; its folder exists.
+        target: The file; its folder exists. Of a link, the file that it leads to is replaced.
 
     Yields:
         A file to write the content to.
@@ -72,7 +72,7 @@ def replacing(target: str | Path) -> Iterator[IO[bytes]]:
     Raises:
         NotWritten: If it cannot be written; whatever the block raises besides is passed on.
     """
-    target = Path(target)
+    target = followed(target)
     temporary = temporary_beside(target)
     try:
         with _removed_on_failure(temporary):
@@ -107,7 +107,7 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
     ``sweep`` puts it back.
 
     Args:
-        target: The folder; its parent exists.
+        target: The folder; its parent exists. Of a link, the folder that it leads to is replaced.
 
     Yields:
         The folder to fill; files in it are to be flushed by who writes them.
@@ -115,7 +115,7 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
     Raises:
         NotWritten: If it cannot be written; whatever the block raises besides is passed on.
     """
-    target = Path(target)
+    target = followed(target)
     sweep(target.parent)
     beside = temporary_beside(target)
     try:
@@ -127,6 +127,12 @@ def replacing_folder(target: str | Path) -> Iterator[Path]:
         flush_folder(target.parent)
     except OSError as error:
         raise NotWritten(target, error) from error
+
+
+def followed(target: str | Path) -> Path:
+    """Where a path leads: of a symbolic link its end, else the path as it is."""
+    target = Path(target)
+    return Path(os.path.realpath(target)) if target.is_symlink() else target
 
 
 def temporary_beside(target: Path) -> Path:

@@ -41,10 +41,12 @@ class Group:
     Attributes:
         words: What they do, a clause.
         commands: Name -> subcommand.
+        usual: The one that is meant where a file or folder stands instead of a name.
     """
 
     words: str
     commands: Mapping[str, Command | Group]
+    usual: str = ''
 
 
 DYNQ = Group(
@@ -58,11 +60,13 @@ DYNQ = Group(
         'report': Group(
             'look at networks and results',
             {
+                'html': Command('everything about a quantized network on one page', 'commands.report_html'),
                 'bitmaps': Command('draw the bits that one LR image uses', 'commands.report_bitmaps'),
                 'crops': Command('draw crops of results beside the ground truth', 'commands.report_crops'),
                 'entropies': Command('draw the entropies of patches, and their bits', 'commands.report_entropies'),
                 'tables': Command('print the figures of test runs as one table', 'commands.report_tables'),
             },
+            usual='html',
         ),
         'reproduce': Group(
             'make the tables of a paper, our figures beside the paper\'s',
@@ -120,6 +124,9 @@ def _dispatch(given: list[str]) -> int:
             print(_overview(command, name))
             return 0 if given else 2
         word = given.pop(0)
+        if word not in command.commands and command.usual and os.path.exists(word):
+            given.insert(0, word)
+            word = command.usual
         if word not in command.commands:
             near = nearest(word, command.commands) or f' There are {", ".join(command.commands)}.'
             return fail(DynqError(f'{name} {word}: there is no such command.{near}'))
@@ -143,4 +150,6 @@ def _overview(group: Group, name: str) -> str:
     width = max(map(len, group.commands))
     lines = [f'  {key:{width}}  {command.words}' for key, command in group.commands.items()]
     usage = f'usage: {name} COMMAND ...     ({name} COMMAND --help tells its options)'
+    if group.usual:
+        usage += f'\n       {name} PATH ...        (the same as {name} {group.usual} PATH ...)'
     return '\n'.join([usage, '', f'{group.words[0].upper()}{group.words[1:]}.', '', *lines])

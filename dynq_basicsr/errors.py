@@ -111,3 +111,17 @@ def check_number(section: str, value: object, lowest: float, highest: float = ma
         what = 'a whole number' if whole else 'a number'
         bounds = f'>= {lowest}' if math.isinf(highest) else f'from {lowest} to {highest}'
         raise DynqError(f'{section}: must be {what} {bounds}, not {shown(value)}.')
+
+
+def check_positive(section: str, value: object) -> None:
+    """Refuse what is no finite number above 0.
+
+    Args:
+        section: Where it stands, as ``'network_g.value_range'``.
+        value: What stands there.
+
+    Raises:
+        DynqError: Names the option and the value.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise DynqError(f'{section}: must be a positive number, not {shown(value)}.')

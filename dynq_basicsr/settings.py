@@ -9,7 +9,7 @@ from functools import wraps
 from os import PathLike
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from dynq_basicsr.errors import check_number
+from dynq_basicsr.errors import DynqError, check_number, check_positive, shown, unknown_option
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -54,7 +54,9 @@ class Settings:
             if getattr(self, name) is not None or name not in ('weight_bits', 'scale'):
                 check_number(name, getattr(self, name), low, high, whole=True)
         if self.value_range is not None:
-            check_number('value_range', self.value_range, 1e-6, 1e6)
+            check_positive('value_range', self.value_range)
+        if isinstance(self.output, bool) or not isinstance(self.output, int | str | None):
+            raise DynqError(f'output: must be the index or the key of the image, not {shown(self.output)}.')
 
 
 def taking(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
@@ -67,6 +69,10 @@ def taking(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P,
     def decorate(action: Callable[[S], R]) -> Callable[P, R]:
         @wraps(action)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for key in kwargs:
+                if key not in signature.parameters:
+                    raise DynqError(unknown_option(action.__name__, key, signature.parameters))
+            signature.bind(*args, **kwargs)  # whose errors do not speak of a class
             return action(settings(*args, **kwargs))
 
         returned = inspect.signature(action).return_annotation

@@ -23,10 +23,13 @@ import numpy as np
 from quickstart_data import prepare_data
 
 import dynq_basicsr
+from dynq_basicsr.atomic import write_whole
 from dynq_basicsr.command import run_command
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.bicubic import enlarge
 from dynq_basicsr.report.crops import crop_folders
+from dynq_basicsr.report.html_inputs import choose_pictures
+from dynq_basicsr.report.html_make import make_report
 from dynq_basicsr.report.one_image import read_lr_image
 from dynq_basicsr.report.tables import format_table
 
@@ -103,6 +106,15 @@ def draw(folder: Path, pairs: Sequence[tuple], pictures: Mapping[str, Path]) -> 
     return mean(used)
 
 
+def report(folder: Path) -> Path:
+    """Write the page that shows all of it, for any browser; the file."""
+    quantized = dynq_basicsr.load(folder / 'model/quantized.pth', device='cpu')
+    pictures = ROOT / DATA / 'eval'
+    choice = choose_pictures(folder / 'model', [pictures / 'LR'], pictures / 'HR', 4)
+    write_whole(folder / 'report.html', make_report(quantized, folder / 'model', choice, PATCH))
+    return folder / 'report.html'
+
+
 def table(rows: Sequence[Sequence], bits: float) -> str:
     """Lay out figures: name, PSNR, SSIM, seconds, bytes (None: nothing to store)."""
     cells = [
@@ -134,12 +146,14 @@ def quickstart(began: float, installed: float) -> None:
     text = compare(folder)
     (folder / 'table.txt').write_text(text + '\n', encoding='utf-8')
     pictures = ', '.join(sorted(path.name for path in folder.glob('*.png')))
+    page = report(folder).relative_to(ROOT)
     print(
         f'\n{text}\n\n'
         'PSNR and SSIM of the luma, mean of 4 photographs, x4. Mean bits: of the activations of quantized layers, in\n'
         f'patches of {PATCH}x{PATCH}. Float runs in PyTorch, the quantized network as integers in ONNX Runtime.\n'
         f'Installation {installed - began:.0f} s, everything {time.time() - began:.0f} s.\n'
         f'Pictures in {RESULTS}: {pictures}\n'
+        f'All of it in a browser: {page}\n'
         'Your own: dynq quantize CHECKPOINT PICTURES -o FOLDER'
     )
 

@@ -72,6 +72,8 @@ def test_errors_are_sentences(tmp_path):
         dynq_basicsr.load(tmp_path / 'missing.pth')
     with pytest.raises(DynqError, match='no model folder'):
         dynq_basicsr.load(tmp_path)
+    with pytest.raises(DynqError, match=r'there is no folder \(manifest\.json is missing\)'):
+        dynq_basicsr.load(tmp_path / 'missing')
 
 
 def test_importing_is_light():

@@ -135,6 +135,22 @@ def test_a_folder_is_replaced_whole(tmp_path):
         assert names(tmp_path) == ['model'] and names(tmp_path / 'model') == [str(number)]
 
 
+@pytest.mark.parametrize('there', [True, False])
+def test_a_link_is_followed(tmp_path, there):
+    (tmp_path / 'disk').mkdir()
+    if there:
+        (tmp_path / 'disk/a').write_bytes(b'old')
+        (tmp_path / 'disk/folder').mkdir()
+    for name in ('a', 'folder'):
+        (tmp_path / name).symlink_to(tmp_path / 'disk' / name)
+    write_whole(tmp_path / 'a', b'new')
+    with replacing_folder(tmp_path / 'folder') as folder:
+        (folder / 'b').touch()
+    assert (tmp_path / 'disk/a').read_bytes() == b'new' and names(tmp_path / 'disk/folder') == ['b']
+    assert (tmp_path / 'a').is_symlink() and (tmp_path / 'folder').is_symlink()
+    assert names(tmp_path) == ['a', 'disk', 'folder'] and names(tmp_path / 'disk') == ['a', 'folder']
+
+
 # -- what is left behind ----------------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,19 @@ def test_a_command_that_is_missing_shows_them_all(words, capsys):
     assert first == second
 
 
+def test_a_path_instead_of_a_name_means_the_usual_command(tmp_path, monkeypatch, capsys):
+    got = []
+    monkeypatch.setattr('dynq_basicsr.commands.report_html.run', lambda given: got.append(given.network))
+    monkeypatch.chdir(tmp_path)
+    for name in ('model', 'crops'):
+        Path(name).mkdir()
+    assert cli.main(['report', 'model', '-o', 'a.html']) == cli.main(['report', 'html', 'crops', '-o', 'a.html']) == 0
+    assert got == [Path('model'), Path('crops')]
+    assert cli.main(['report', 'absent', '-o', 'a.html']) == 2 and 'no such command' in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # a name is never a path
+        cli.main(['report', 'crops', '-o', 'a.html'])
+
+
 def test_version(capsys):
     assert cli.main(['--version']) == 0
     assert capsys.readouterr().out.startswith('dynq_basicsr 0.')

@@ -32,10 +32,12 @@ def test_settings_are_passed_on():
     found = told('net.pth', images=['a'], bits=6)
     assert (found.model, found.images, found.bits, found.seed) == ('net.pth', ['a'], 6, 1)
     assert told.__doc__ == 'Return what it is told.'
-    with pytest.raises(TypeError, match='bitz'):
+    with pytest.raises(DynqError, match=r"^told: unknown option 'bitz'\. Did you mean 'bits'"):
         told('net.pth', 'a', bitz=6)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match='too many positional arguments'):
         told('net.pth', 'a', 6)
+    with pytest.raises(TypeError, match="missing a required argument: 'images'"):
+        told('net.pth')
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,12 @@ def test_settings_are_passed_on():
         ({'calibration': 0}, '^calibration: must be'),
         ({'scale': 0}, '^scale: must be'),
         ({'seed': -1}, '^seed: must be'),
-        ({'value_range': 0}, '^value_range: must be'),
-        ({'value_range': float('nan')}, '^value_range: must be'),
+        ({'value_range': 0}, '^value_range: must be a positive number, not 0'),
+        ({'value_range': float('nan')}, '^value_range: must be a positive number, not nan'),
+        ({'value_range': float('inf')}, '^value_range: must be'),
+        ({'value_range': '255'}, '^value_range: must be'),
+        ({'output': 1.0}, '^output: must be the index or the key'),
+        ({'output': True}, '^output: must be the index or the key'),
     ],
 )
 def test_what_makes_no_sense(options, told):

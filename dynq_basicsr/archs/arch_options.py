@@ -49,6 +49,10 @@ def check_network(section: str, options: Mapping) -> None:
     missing = [name for name in needed if name not in options]
     if missing:
         raise DynqError(f'{section}: {kind} needs {", ".join(missing)}.')
+    for one in parameters:
+        if isinstance(one.default, int | float) and isinstance(options.get(one.name), str):
+            what = 'true or false' if isinstance(one.default, bool) else f'a number, as {one.default}'
+            raise DynqError(f'{section}.{one.name}: must be {what}, not {shown(options[one.name])}.')
 
 
 def with_defaults(parameters: Mapping[str, inspect.Parameter], options: Mapping) -> dict[str, object]:
@@ -90,10 +94,12 @@ def image_format(
     if known is None:
         channels = _option(network_options(options), _IN_CHANNELS) if options else None
         return probe(net, channels if isinstance(channels, int) else None, value_range, output)
-    return replace(
-        known, value_range=known.value_range if value_range is None else value_range,
-        output=known.output if output is None else output,
-    )  # fmt: skip
+    if value_range is not None:
+        known = replace(known, value_range=value_range)
+    if output not in (None, known.output):  # what was said may be wrong
+        found = probe(net, known.in_channels, known.value_range, output)
+        known = replace(known, output=output, scale=found.scale, out_channels=found.out_channels)
+    return known
 
 
 def _as_described(net: nn.Module, options: Mapping) -> Probed | None:
@@ -112,25 +118,29 @@ def _option(options: Mapping, spellings: tuple[str, ...], default: int | None = 
     return next((options[name] for name in spellings if name in options), default)
 
 
-def build_backbone(options: Mapping) -> nn.Module:
+def build_backbone(options: Mapping, section: str = 'network_g.backbone') -> nn.Module:
     """Build a registered architecture.
+
+    Args:
+        options: ``{type: ..., further options}``.
+        section: Where they stand, for the error.
 
     Raises:
         DynqError: If its constructor refuses the options.
     """
     if isinstance(options, Mapping) and options.get('type') == 'Module':
         raise DynqError(
-            f'network_g.backbone: the network is a module of the class {shown(options.get("class"))}, which no option '
+            f'{section}: the network is a module of the class {shown(options.get("class"))}, which no option '
             'file builds; pass such a module (dynq_basicsr.load(path, model=...)), or register its class in a file of '
             '`plugins`.'
         )
-    check_network('network_g.backbone', options)
+    check_network(section, options)
     try:
         given = {key: deepcopy(value) for key, value in options.items() if key != 'type'}
         return find(ARCH_REGISTRY, options['type'])(**given)  # BasicSR's build_network prints how it found the name
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, NotImplementedError) as error:
         reason = ' '.join(str(error).split())[:200]
-        raise DynqError(f'network_g.backbone: {options["type"]} refuses its options ({reason}).') from error
+        raise DynqError(f'{section}: {options["type"]} refuses its options ({reason}).') from error
 
 
 def _parameters(kind: str) -> Mapping[str, inspect.Parameter]:

@@ -6,33 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynq_basicsr.imaging.colours import BLACK, RGB_PER_LUMA, STUDIO_LUMA
+from dynq_basicsr.data.channels import luma_of
+from dynq_basicsr.imaging.colours import RGB_PER_LUMA
 
 # The cubic kernel reaches two pixels to either side.
 _REACH = 2
-
-
-def luma_of(x: Tensor) -> Tensor:
-    """Y of BT.601, studio range, as BasicSR's ``rgb2ycbcr_pt``, but the same in every memory format.
-
-    Args:
-        x: RGB, (N, 3, H, W) in [0, 1].
-
-    Returns:
-        (N, 1, H, W) in [16 / 255, 235 / 255].
-    """
-    red, green, blue = (factor * channel for factor, channel in zip(STUDIO_LUMA, x.split(1, dim=1), strict=True))
-    return (red + green + blue + BLACK) / 255
-
-
-def as_channels(images: Tensor, channels: int) -> Tensor:
-    """Luma of RGB images where one channel is wanted, as BasicSR's data sets give with ``color: y``; else as they are.
-
-    Args:
-        images: (N, C, H, W) in [0, 1].
-        channels: How many are wanted.
-    """
-    return luma_of(images) if channels == 1 and images.shape[1] == 3 else images
 
 
 def upsample_bicubic(x: Tensor, scale: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynq_basicsr.errors import DynqError
+from dynq_basicsr.errors import DynqError, shown
 
 # Of what sides may have to be multiples: powers of two, of halving, and the windows of transformers.
 _MULTIPLES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 48, 64, 96, 128)
@@ -86,10 +86,10 @@ class Trial:
     def _image_in(self, result: object, image: Tensor) -> Tensor:
         entries = _entries(result)
         if self._given:
-            entries = {key: value for key, value in entries.items() if key == self.output}
+            entries = {self.output: self._entry(entries)}
         found = {key: scale for key, value in entries.items() if (scale := _scale_of(value, image))}
         if not found:
-            raise Refused(_what(result, entries, image))
+            raise Refused(_what(entries, image))
 
         def rank(key: int | str | None) -> tuple[int, bool]:
             return found[key], entries[key].shape[1] == image.shape[1]
@@ -97,6 +97,16 @@ class Trial:
         largest = max(map(rank, found))
         self.output = [key for key in found if rank(key) == largest][-1]
         self.scale = found[self.output]
+        return entries[self.output]
+
+    def _entry(self, entries: Mapping) -> Tensor:
+        """The entry of the result that the user named, which no other image would change."""
+        if None in entries:
+            what = f'one tensor, which has no entry {shown(self.output)}'
+            raise DynqError(f'output: {self.name} gives {what}; leave it out.')
+        if self.output not in entries:
+            known = ', '.join(map(shown, entries)) or 'none that is a tensor'
+            raise DynqError(f'output: {self.name} gives no entry {shown(self.output)}; there are {known}.')
         return entries[self.output]
 
     def find_input(self, in_channels: int | None) -> tuple[int, int, tuple[int, int]]:
@@ -197,9 +207,9 @@ def _scale_of(result: Tensor, image: Tensor) -> int:
     return across // height if whole else 0
 
 
-def _what(result: object, entries: Mapping, image: Tensor) -> str:
+def _what(entries: Mapping, image: Tensor) -> str:
     """What came out instead of an image."""
     if not entries:
-        return f'it gives {"nothing that is a tensor" if _entries(result) == {} else "no such entry"}'
+        return 'it gives nothing that is a tensor'
     shapes = ', '.join(' x '.join(map(str, value.shape)) for value in list(entries.values())[:3])
     return f'of 1 x {image.shape[1]} x {image.shape[2]} x {image.shape[3]} it makes {shapes}'

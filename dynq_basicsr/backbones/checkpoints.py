@@ -76,6 +76,7 @@ def load_weights(
     path: str | Path,
     param_key: str | None = 'params',
     option: str = 'path.pretrain_network_g',
+    section: str = 'network_g',
 ) -> None:
     """Load a checkpoint so that every parameter is accounted for.
 
@@ -87,6 +88,7 @@ def load_weights(
         path: See ``read_checkpoint``.
         param_key: See ``read_checkpoint``.
         option: See ``read_checkpoint``.
+        section: Where the options of the network stand, for the error.
 
     Raises:
         DynqError: Names the keys that are missing, left over or of another shape, or the option in which network_g
@@ -111,7 +113,7 @@ def load_weights(
         renamed = merge_blocks(renamed, own)
         problem = _mismatch(own, renamed, optional)
         if not problem:
-            _check_mean_shift(path, named, target)
+            _check_mean_shift(path, named, target, section)
             target.load_state_dict(target.state_dict() | renamed)
             if quantized:
                 _check_policy(path, net)
@@ -119,7 +121,7 @@ def load_weights(
             return
         problems.append(problem)
     raise DynqError(
-        f'{path} does not fit {type(target).__name__}: {min(problems, key=len)}. Compare network_g with the checkpoint.'
+        f'{path} does not fit {type(target).__name__}: {min(problems, key=len)}. Compare {section} with the checkpoint.'
     )
 
 
@@ -130,7 +132,7 @@ def _check_policy(path: str | Path, net: nn.Module) -> None:
         raise DynqError(f'{path}: {error}; the checkpoint is damaged, take an earlier one.') from error
 
 
-def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Module) -> None:
+def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Module, section: str) -> None:
     """EDSR-PyTorch keeps the mean colour as a layer, BasicSR's EDSR as a constant: refuse to swap one for another."""
     mean, span = getattr(net, 'mean', None), getattr(net, 'img_range', 1)
     for key, sign in (('sub_mean.bias', -1), ('add_mean.bias', 1)):
@@ -138,7 +140,7 @@ def _check_mean_shift(path: str | Path, state: Mapping[str, Tensor], net: nn.Mod
             theirs = (sign * state[key] / span).flatten()
             if not torch.allclose(theirs, mean.flatten().to(theirs), atol=1e-4):
                 colour = [round(value, 4) for value in theirs.tolist()]
-                raise DynqError(f'{path}: {key} means rgb_mean {colour}, which network_g does not have; set rgb_mean.')
+                raise DynqError(f'{path}: {key} means rgb_mean {colour}, which {section} does not have; set rgb_mean.')
 
 
 def _with_defaults(path: str | Path, description: Mapping) -> dict[str, object]:

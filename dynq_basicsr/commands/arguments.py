@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-CHECKPOINT = 'quantized.pth'  # in a folder of `dynq quantize`
-
 
 def add_plugin(parser: argparse._ActionsContainer) -> None:
     """Add ``--plugin``, which brings registrations of the user's; ``given.plugin`` is a list for ``load_plugins``.

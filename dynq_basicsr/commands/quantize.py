@@ -1,7 +1,8 @@
 """``dynq quantize MODEL IMAGES... -o FOLDER``: from a checkpoint and a folder of pictures to a network that runs.
 
 No option file, no ground truth. FOLDER becomes a model folder for ``dynq upscale``; beside its graphs lie the
-checkpoint, the option file that does the same through BasicSR with the list of its pictures, and a bit map.
+checkpoint, the option file that does the same through BasicSR with the list of its pictures, a bit map, and a report
+for any browser.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, fields
@@ -17,18 +20,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynq_basicsr.atomic import NotWritten
-from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
+from dynq_basicsr.atomic import NotWritten, followed
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError, shown
-from dynq_basicsr.runtime.choices import MANIFEST
+from dynq_basicsr.runtime.choices import CHECKPOINT
 from dynq_basicsr.settings import Settings
 
 if TYPE_CHECKING:
     from dynq_basicsr.workflow.quantized import Quantized
 
-OPTION_FILE, PICTURES, BIT_MAP = 'options.yml', 'pictures.txt', 'bits.png'
-MARKS = (MANIFEST, CHECKPOINT)
+OPTION_FILE, PICTURES, BIT_MAP, REPORT = 'options.yml', 'pictures.txt', 'bits.png', 'report.html'
+REPORTED = 2  # pictures at most
 PANEL = 384  # side of the bit map at most, LR pixels
 
 
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = 'architecture and its options, last of all: --arch EDSR num_in_ch=3 num_out_ch=3 num_feat=64'
     network.add_argument('--arch', nargs='+', metavar=('NAME', 'key=value'), help=what)
     network.add_argument('--scale', type=int, help='the enlargement')
-    network.add_argument('--value-range', type=float, help='what the network takes for white: 1 or 255')
+    network.add_argument('--value-range', type=float, help='what the network takes for white, as 1 or 255')
     add_plugin(network)
     parser.add_argument('--no-export', action='store_true', help='write the checkpoint, but no graphs')
     parser.set_defaults(**{one.name: one.default for one in _settings() if one.default is not MISSING})
@@ -80,11 +83,13 @@ def run(given: argparse.Namespace) -> int:
     from dynq_basicsr.imaging.image_files import prepare_output
     from dynq_basicsr.numerics.allocator import keep_freed_memory
 
+    given.began = time.perf_counter()
+    given.output = followed(given.output)
     if given.output.name in ('', '..'):
         given.output = given.output.resolve()
     for path in (given.model, given.output, *given.plugin):
         _check_text(path)
-    check_target(given.output, MARKS)
+    check_target(given.output)
     keep_freed_memory()
     prepare_output(given.output.parent)
     work = given.output.with_name(f'.{given.output.name}.work')
@@ -92,8 +97,8 @@ def run(given: argparse.Namespace) -> int:
         try:
             return _quantize(given, work)
         except KeyboardInterrupt:
-            print(f'dynq_basicsr: interrupted; the same command {"goes on from there" if work.exists() else GENERIC}',
-                  file=sys.stderr)  # fmt: skip
+            how = 'the same command goes on from there.' if work.exists() else GENERIC
+            print(f'dynq_basicsr: interrupted; {how}', file=sys.stderr)
             return 130
 
 
@@ -116,12 +121,20 @@ def _quantize(given: argparse.Namespace, work: Path) -> int:
     print(f'{given.model}: {quantized.report["found"]}')
     for note in quantized.report['notes']:
         print(f'Pictures: {note}.')
-    size = write(quantized, given)
+    size, failure = write(quantized, given)
+    if failure is None:
+        write_report(quantized, given.output)
+    with suppress(OSError):
+        work.unlink()
+    if failure:
+        checkpoint = given.output / CHECKPOINT
+        raise DynqError(f'{failure} The network is quantized: its checkpoint is {checkpoint}.') from failure
     print(table(quantized, given, size))
     print(f'{given.output}: {", ".join(sorted(path.name for path in given.output.iterdir()))}')
     if quantized.report['refusal']:
         print(f'No model folder: {quantized.report["refusal"]}')
-    print(f'Next: dynq upscale -m {given.output} PICTURES -o RESULTS')
+    print(f'To look at: {given.output / REPORT}')
+    print(f'Next: dynq upscale -m {shlex.quote(str(given.output))} PICTURES -o RESULTS')
     return 0
 
 
@@ -163,8 +176,13 @@ def read_arch(words: list[str] | None) -> dict[str, object] | None:
     return options
 
 
-def write(quantized: Quantized, given: argparse.Namespace) -> int:
-    """Write the folder, whole; the bytes of what runs: the graphs, or the checkpoint where there are none."""
+def write(quantized: Quantized, given: argparse.Namespace) -> tuple[int, DynqError | None]:
+    """Write the folder, whole.
+
+    Returns:
+        The bytes of what runs: the graphs, or the checkpoint where there are none; and why there are none although
+        nothing was known against them.
+    """
     from dynq_basicsr.backbones.torch_files import to_bytes
     from dynq_basicsr.workflow.option_file import picture_list
 
@@ -174,24 +192,26 @@ def write(quantized: Quantized, given: argparse.Namespace) -> int:
         PICTURES: picture_list(quantized.report['files']),
         BIT_MAP: _bit_map(quantized),
     }
+    folder, bare = given.output, len(also[CHECKPOINT])
     if given.no_export or quantized.report['refusal']:
-        _write_alone(given.output, also)
-        return len(also[CHECKPOINT])
+        _write_alone(folder, also)
+        return bare, None
+    print('Exporting it, which checks every layer of every graph ...', file=sys.stderr)
     try:
-        quantized.export(given.output, also, MARKS)
+        quantized.export(folder, also)
     except NotWritten:  # neither could the checkpoint alone be; what is there stays
         raise
     except DynqError as error:
-        _write_alone(given.output, also)
-        raise DynqError(f'{error} The network is quantized: its checkpoint is {given.output / CHECKPOINT}.') from error
-    return sum(path.stat().st_size for path in given.output.glob('*.onnx') if not path.name.endswith('.qdq.onnx'))
+        _write_alone(folder, also)
+        return bare, error
+    return sum(path.stat().st_size for path in folder.glob('*.onnx') if not path.name.endswith('.qdq.onnx')), None
 
 
 def _write_alone(folder: Path, files: Mapping[str, bytes]) -> None:
     """A folder without graphs."""
     from dynq_basicsr.export.model_folder import writing_folder
 
-    with writing_folder(folder, MARKS) as writer:
+    with writing_folder(folder) as writer:
         for name, content in files.items():
             writer.add(name, content)
 
@@ -217,19 +237,33 @@ def _bit_map(quantized: Quantized) -> bytes:
     return picture.getvalue()
 
 
+def write_report(quantized: Quantized, folder: Path) -> None:
+    """Add the page that shows the network on pictures which were left out of calibration."""
+    from dynq_basicsr.export.model_folder import add_to_folder
+    from dynq_basicsr.report.html_inputs import Choice
+    from dynq_basicsr.report.html_make import make_report
+
+    made = quantized.report
+    files = made['held_out_files'] or made['files'][:1]
+    words = 'Pictures were left out of calibration.' if made['held_out'] else 'The picture is one of calibration.'
+    page = make_report(quantized, folder, Choice([(file, None) for file in files[:REPORTED]], words))
+    add_to_folder(folder, REPORT, page.encode(errors='backslashreplace'))
+
+
 def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:
     """What a reader wants to know, in two rows."""
-    report = quantized.report
+    report, before = quantized.report, given.model.stat().st_size
+    seconds = report['earlier'] + time.perf_counter() - given.began
     psnr = 'equal' if math.isinf(report['psnr']) else f'{report["psnr"]:.2f} dB'
     rows = [
         ('network', 'size on disk', 'mean bits', 'agreement', 'seconds'),
-        ('float', _bytes(given.model.stat().st_size), '32', '', ''),
+        ('float', _bytes(before), '32', '', ''),
         (
             f'{given.method} W{given.weight_bits or given.bits}A{given.bits}',
             _bytes(size),
             f'{report["bits"]:.2f}',
             psnr,
-            f'{report["seconds"]:.0f}',
+            f'{seconds:.0f}',
         ),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -239,6 +273,9 @@ def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:
         where = f'{_pictures(report["held_out"])} left out of calibration'
     seen = _pictures(report['images'])
     lines.append(f'Calibrated with {seen}; agreement: PSNR between the results of both networks on {where}.')
+    graphs = len(quantized.network.policy.bit_configs())
+    if size > before and graphs > 1 and not given.no_export and not report['refusal']:
+        lines.append(f'Larger, as each of its {graphs} graphs, one for each choice of bits, is a whole network.')
     return '\n'.join(lines)
 
 

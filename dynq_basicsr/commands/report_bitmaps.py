@@ -10,22 +10,28 @@ The network is that of a folder of ``dynq quantize``, of a quantized checkpoint,
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
+from dynq_basicsr.command import format_error
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.require import require, require_basicsr
 from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.runtime.locate import checkpoint_of
 
 if TYPE_CHECKING:
     from dynq_basicsr.imaging.image_files import Job
+
+_OTHER_ENDINGS = ('.gif', '.pdf', '.svg')  # of files that somebody might want, besides pictures that can be read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument('pictures', type=Path, nargs='+', help='low-resolution pictures, or folders of them')
-    parser.add_argument('--out', required=True, type=Path, help='the PNG file of one picture, or a folder')
+    what = 'the PNG file of one picture, or a folder'
+    parser.add_argument('-o', '--output', '--out', dest='out', required=True, type=Path, metavar='PATH', help=what)
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument('--model', type=Path, help='a folder of dynq quantize, or a quantized checkpoint')
     network.add_argument('-opt', metavar='FILE', help='an option file for tests; its network_g, path and val are read')
@@ -38,14 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plugin(parser)
 
 
-def run(given: argparse.Namespace) -> None:
+def run(given: argparse.Namespace) -> int:
     """Draw them.
 
     Args:
         given: The command line.
 
+    Returns:
+        The exit code: 0, or 1 where a picture failed.
+
     Raises:
-        DynqError: If the network or a picture does not fit.
+        DynqError: If the network does not fit.
     """
     if given.model and given.checkpoint:
         raise DynqError('--checkpoint: goes with -opt; name the checkpoint as --model.')
@@ -55,19 +64,45 @@ def run(given: argparse.Namespace) -> None:
     require_basicsr()
     require('matplotlib')
     draw = _drawer_of_checkpoint(given) if given.model else _drawer_of_option_file(given)
-    for source, target in jobs:
-        draw(source, target)
-        print(f'{source}: {target}')
+    from dynq_basicsr.runtime.upscale_files import explained
+
+    failed = 0
+    for job in jobs:
+        try:
+            draw(job.source, job.target)
+            print(f'{job.source}: {job.target}')
+        except (DynqError, OSError, MemoryError) as error:
+            print(format_error(explained(job, error)), file=sys.stderr)
+            failed += 1
+    return int(failed > 0)
 
 
 def _jobs(pictures: Sequence[Path], out: Path) -> list[Job]:
+    from dynq_basicsr.imaging.image_bytes import IMAGE_SUFFIXES
     from dynq_basicsr.imaging.image_files import Job, plan_jobs
 
-    if out.suffix.lower() != '.png' or out.is_dir():
-        return plan_jobs(pictures, out, 'png', '_bits')
-    if len(pictures) > 1 or pictures[0].is_dir():
+    ending = out.suffix.lower()
+    if out.is_dir() or ending not in (*IMAGE_SUFFIXES, *_OTHER_ENDINGS):
+        jobs = plan_jobs(pictures, out, 'png', '_bits', advice='draw them into different folders')
+    elif ending != '.png':
+        raise DynqError(f'--out {out}: bit maps are PNG files; name a .png, or a folder.')
+    elif len(pictures) > 1 or pictures[0].is_dir():
         raise DynqError(f'--out {out}: is a file, but there are several pictures; name a folder.')
-    return [Job(pictures[0], out)]
+    elif not pictures[0].is_file():
+        raise DynqError(f'{pictures[0]}: no such file.')
+    else:
+        jobs = [Job(pictures[0], out)]
+    _spare_pictures(jobs)
+    return jobs
+
+
+def _spare_pictures(jobs: Sequence[Job]) -> None:
+    """Refuse a bit map in the place of any of the pictures, whatever its path."""
+    pictures = {(found.st_dev, found.st_ino) for found in (job.source.stat() for job in jobs)}
+    for source, target in jobs:
+        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in pictures:
+            what = f'is one of the pictures; the bits of {source} would replace it'
+            raise DynqError(f'{target}: {what}; name another --out.')
 
 
 def _drawer_of_checkpoint(given: argparse.Namespace) -> Callable[[Path, Path], None]:
@@ -75,12 +110,7 @@ def _drawer_of_checkpoint(given: argparse.Namespace) -> Callable[[Path, Path], N
     from dynq_basicsr.imaging.pictures import as_picture
     from dynq_basicsr.report.bit_map import telling_patch
 
-    checkpoint = given.model
-    if checkpoint.is_dir():
-        checkpoint /= CHECKPOINT
-        if not checkpoint.is_file():
-            raise DynqError(f'{given.model}: holds no {CHECKPOINT}; name the checkpoint that it was exported from.')
-    quantized = api.load(checkpoint, plugins=given.plugin)
+    quantized = api.load(checkpoint_of(given.model), plugins=given.plugin)
 
     def draw(source: Path, target: Path) -> None:
         height, width = (picture := as_picture(source).colour).shape[:2]
@@ -97,6 +127,8 @@ def _drawer_of_option_file(given: argparse.Namespace) -> Callable[[Path, Path], 
     register_plugin(given.plugin)
     patches = {} if given.patch is None else {'patch_size': given.patch or None}
     model = load_model(given.opt, given.checkpoint, **patches)
+    if not getattr(model.network, 'calibrated', True):
+        raise DynqError(f'{given.opt}: its network was never calibrated; name a calibrated one as --checkpoint.')
 
     def draw(source: Path, target: Path) -> None:
         lq = read_lr_image(source)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynq_basicsr.commands.arguments import CHECKPOINT, add_plugin
+from dynq_basicsr.commands.arguments import add_plugin
 from dynq_basicsr.doctor.parts import CORE
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.runtime.choices import FORMATS, MANIFEST, RUNTIMES
+from dynq_basicsr.runtime.choices import FORMATS, RUNTIMES
+from dynq_basicsr.runtime.locate import checkpoint_of, is_checkpoint
 
 if TYPE_CHECKING:
     from dynq_basicsr.imaging.patch_grid import TilingOptions
     from dynq_basicsr.runtime.router import Router
     from dynq_basicsr.runtime.upscale_files import Network
 
+MOST_PIXELS = 10**9
 INTERRUPTED = 'the same command goes on with what is missing.'
 
 
@@ -37,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files.add_argument('--format', default='png', choices=FORMATS, help=what)
     files.add_argument('--suffix', help='behind the names of results (default: _x4 for scale 4, and so on)')
     files.add_argument('--overwrite', action='store_true', help='upscale again what is already there')
+    what = 'take every N-th file from the I-th on, 1/N to N/N: for N machines that see the same files'
+    files.add_argument('--shard', type=_shard, metavar='I/N', help=what)
+    what = f'of a result; larger ones are refused (default: {MOST_PIXELS})'
+    files.add_argument('--max-pixels', type=_from(1), default=MOST_PIXELS, metavar='N', help=what)
     run = parser.add_argument_group('run')
     run.add_argument('--runtime', choices=RUNTIMES, help=f'default: {RUNTIMES[0]}')
     run.add_argument('--threads', type=_from(1), help=f'default: all cores, here {_cores()}')
@@ -65,6 +73,14 @@ def _from(least: int) -> Callable[[str], int]:
         return int(text)
 
     return whole_number
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r'(\d+)/(\d+)', text)
+    index, count = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise argparse.ArgumentTypeError('must be I/N, 1/N to N/N')
+    return index, count
 
 
 def _cores() -> int:
@@ -125,10 +141,11 @@ def run(given: argparse.Namespace) -> int:
     Raises:
         DynqError: If nothing can run.
     """
-    require(*CORE, 'cv2')
+    require(*CORE, 'cv2', 'PIL')
     import cv2
 
-    from dynq_basicsr.imaging.image_files import plan_jobs, prepare_output
+    from dynq_basicsr.imaging.image_bytes import IMAGE_SUFFIXES
+    from dynq_basicsr.imaging.image_files import pictures_skipped, plan_jobs, prepare_output, words_for
     from dynq_basicsr.runtime.upscale_files import upscale_files
 
     cv2.setNumThreads(1)  # patches are too small to share
@@ -137,13 +154,15 @@ def run(given: argparse.Namespace) -> int:
     if '/' in suffix or os.sep in suffix:
         raise DynqError(f'--suffix {suffix}: give a part of a name, without folders.')
     jobs = plan_jobs(given.input, given.output, given.format, suffix, given.recursive)
+    if given.shard:
+        index, count = given.shard
+        jobs = sorted(jobs)[index - 1 :: count]
     prepare_output(given.output)
-    return int(upscale_files(jobs, network, given.overwrite) > 0)
-
-
-def is_checkpoint(model: Path) -> bool:
-    """Whether a model is a file, or a folder that holds nothing but one."""
-    return model.is_file() or (model / CHECKPOINT).is_file() and not (model / MANIFEST).exists()
+    skipped = pictures_skipped(given.input, given.recursive)
+    if skipped:
+        taken = ', '.join(IMAGE_SUFFIXES)
+        print(f'{words_for(skipped)} skipped; of folders, {taken} are taken', file=sys.stderr)
+    return int(upscale_files(jobs, network, given.overwrite, given.max_pixels) > 0)
 
 
 def _router(given: argparse.Namespace) -> Router:
@@ -176,7 +195,6 @@ def _in_pytorch(given: argparse.Namespace) -> Network:
     from dynq_basicsr import api
     from dynq_basicsr.workflow.quantized import PatchwiseNetwork
 
-    path = given.model if given.model.is_file() else given.model / CHECKPOINT
-    quantized = api.load(path, device=given.device or 'auto', plugins=given.plugin)
+    quantized = api.load(checkpoint_of(given.model), device=given.device or 'auto', plugins=given.plugin)
     quantized.tiling = choose_tiling(given, quantized.tiling)
     return PatchwiseNetwork(quantized)

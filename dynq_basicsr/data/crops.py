@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynq_basicsr.data.pictures import as_float
+from dynq_basicsr.data.channels import as_float
 
 _CROP, _ORDER = 1, 2  # streams of random numbers
 

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from dynq_basicsr.config.datasets import LRCalibrationOptions
 from dynq_basicsr.config.section import Facts
+from dynq_basicsr.data.channels import as_float, with_channels
 from dynq_basicsr.data.crops import CropSequence, cut
 from dynq_basicsr.data.decode import decode_rgb8
-from dynq_basicsr.data.pictures import as_float, as_tensor, read_any, window, with_channels
+from dynq_basicsr.data.pictures import as_tensor, read_any, window
 from dynq_basicsr.data.sources import counted, list_folder, listed_names, lmdb_keys, read_file, read_lmdb, some
 from dynq_basicsr.errors import DynqError
 

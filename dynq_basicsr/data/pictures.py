@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynq_basicsr.archs.idn_arch import luma_of
 from dynq_basicsr.imaging.pictures import decode_picture
 
 WINDOW = 1024  # of a larger picture, a square of this side is kept: a hundred photographs fit into memory then
@@ -27,10 +26,14 @@ def read_any(content: bytes, name: str) -> Tensor:
     Raises:
         DynqError: If it is damaged or cut off, or neither of 8 nor of 16 bits a channel.
     """
-    colour = decode_picture(content, name).colour
-    if colour.dtype != np.uint8:
-        colour = np.rint(colour / (np.iinfo(colour.dtype).max / 255)).astype(np.uint8)
-    return as_tensor(colour)
+    return as_tensor(with_8_bits(decode_picture(content, name).colour))
+
+
+def with_8_bits(image: np.ndarray) -> np.ndarray:
+    """An image of whole numbers, rounded to uint8."""
+    if image.dtype == np.uint8:
+        return image
+    return np.rint(image / (np.iinfo(image.dtype).max / 255)).astype(np.uint8)
 
 
 def as_tensor(image: np.ndarray) -> Tensor:
@@ -54,22 +57,3 @@ def window(image: Tensor, seed: int) -> Tensor:
     random = np.random.default_rng([seed, zlib.crc32(image.cpu().numpy().tobytes())])
     top, left = (int(random.integers(max(side - WINDOW, 0) + 1)) for side in (height, width))
     return image[:, top : top + WINDOW, left : left + WINDOW].clone()
-
-
-def with_channels(image: Tensor, channels: int) -> Tensor:
-    """An image for a network of so many channels.
-
-    Args:
-        image: (C, H, W), RGB or grey, float in [0, 1] or uint8.
-        channels: 3; or 1: luma of RGB images, as BasicSR's data sets give with ``color: y``, grey ones as they are.
-    """
-    if len(image) == channels:
-        return image
-    if channels == 3:
-        return image.expand(3, -1, -1)
-    return luma_of(as_float(image)[None])[0]
-
-
-def as_float(image: Tensor) -> Tensor:
-    """An image, float32 in [0, 1] or uint8 that counts 255 for 1, as float32."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image

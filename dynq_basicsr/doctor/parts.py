@@ -73,7 +73,7 @@ PARTS = (
     Part('LMDB', 'lmdb', 'lmdb', ('train',)),
     Part('SciPy', 'scipy', 'scipy<2', ('train',)),  # 2 removes a module that BasicSR's NIQE imports
     Part('Requests', 'requests', 'requests', ('train',)),
-    Part('Pillow', 'PIL', 'pillow', ('train',)),
+    Part('Pillow', 'PIL', 'pillow>=11', ('deploy', 'train')),
     # Since Python 3.12 the distutils that BasicSR imports come from setuptools.
     Part('setuptools', 'setuptools', 'setuptools>=77', ('train',)),
     Part('ONNX', 'onnx', 'onnx', ('export',)),
@@ -86,7 +86,7 @@ CORE = ('numpy', 'simplejpeg', 'tqdm')
 _TRAIN = (*CORE, 'torchvision', 'basicsr', *(part.module for part in PARTS if 'train' in part.extras))
 # What the package is used for -> the modules that it needs.
 USES = {
-    'upscale': (*CORE, 'cv2', 'onnxruntime'),
+    'upscale': (*CORE, 'cv2', 'PIL', 'onnxruntime'),
     'quantize and train': _TRAIN,
     'export': (*_TRAIN, 'onnx', 'onnxscript', 'onnxruntime'),
     'community': (*_TRAIN, 'spandrel'),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,12 +28,12 @@ from dynq_basicsr.export.check import (
 )
 from dynq_basicsr.export.frozen import check_grids, float_layers, freeze_layers
 from dynq_basicsr.export.kernels import KernelAssembler
-from dynq_basicsr.export.model_folder import writing_folder
+from dynq_basicsr.export.model_folder import check_target, writing_folder
 from dynq_basicsr.export.simplify import Base, simplify
 from dynq_basicsr.models.tiling import TilingOptions
 from dynq_basicsr.quantization.data_flow import evaluating
-from dynq_basicsr.runtime.choices import MANIFEST
 from dynq_basicsr.runtime.sessions import open_session
+from dynq_basicsr.training.progress import LINE_EVERY
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def freeze(
     expected: Mapping[str, Mapping[str, float]] | None = None,
     scale: int | None = None,
     also: Mapping[str, bytes] | None = None,
-    marks: Sequence[str] = (MANIFEST,),
+    traced: Traced | None = None,
 ) -> list[Exported]:
     """Write a model folder.
 
@@ -68,7 +71,7 @@ def freeze(
         expected: Data set -> metric -> value, measured in PyTorch, for the manifest.
         scale: What the option file says; None: nothing.
         also: Further files of the folder, by name.
-        marks: See ``model_folder.check_target``.
+        traced: What ``trace`` made of the same network, which takes long; None: not done yet.
 
     Returns:
         One entry a graph.
@@ -80,6 +83,7 @@ def freeze(
         raise DynqError('The network is float (quantization is off), so there are no integers to export.')
     if not net.calibrated:
         raise DynqError('The quantized network was never calibrated; train it before it is exported.')
+    check_target(folder)
     net = net.cpu().float().eval().to(memory_format=torch.contiguous_format)
     if scale is not None and scale != net.scale:
         raise DynqError(
@@ -87,14 +91,17 @@ def freeze(
         )
     configs, policy = net.policy.bit_configs(), net.policy.runtime_spec()
     frozen = {code: freeze_layers(net, bits) for code, bits in configs.items()}
-    factors = resolutions(net)
-    base = _trace(net, factors)
+    if traced is None or not traced.fits(net):
+        traced = trace(net)
+    base, factors = traced.base, traced.factors
     kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
     exported, graphs = [], {}
-    with writing_folder(folder, marks) as writer:
+    with writing_folder(folder) as writer:
         for name, content in (also or {}).items():
             writer.add(name, content)
-        for code, bits in tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False):
+        told = time.monotonic()
+        bar = tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False)
+        for code, bits in bar:
             check_layers(net, bits, frozen[code], factors)
             model = kernels.assemble(frozen[code])
             content = model.SerializeToString()
@@ -102,6 +109,9 @@ def freeze(
             exported.append(Exported(code, fab, len(content), _agreement(net, bits, content)))
             qdq = writer.add(f'{code}.qdq.onnx', portable.assemble(frozen[code]).SerializeToString())
             graphs[code] = {**writer.add(f'{code}.onnx', content), 'fab': fab, 'qdq': qdq}
+            if bar.disable and time.monotonic() - told > LINE_EVERY:  # no terminal
+                print(f'export: {len(graphs)} of {len(configs)} graphs', file=sys.stderr)
+                told = time.monotonic()
         controller = None
         if net.policy.runtime_module is not None:
             model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(next(iter(frozen.values())))
@@ -132,37 +142,57 @@ def freeze(
     return exported
 
 
-def why_not_exportable(net: QuantizedSR) -> str:
-    """What keeps a network from becoming a model folder, as far as that is known before it is calibrated.
+@dataclass(frozen=True)
+class Traced:
+    """A network without its layers, as a graph.
+
+    Attributes:
+        base: The graph, checked; for any number of samples if that can be, else for one.
+        factors: See ``base_graph.resolutions``.
+        constants: SHA-256 of the float weights that are part of it.
+    """
+
+    base: Base
+    factors: Mapping[str, int]
+    constants: str
+
+    def fits(self, net: QuantizedSR) -> bool:
+        """Whether the network is still the one that was traced."""
+        return self.constants == _constants(net)
+
+
+def trace(net: QuantizedSR) -> Traced:
+    """Trace a network, calibrated or not.
 
     Args:
         net: On the CPU.
 
-    Returns:
-        The error that ``freeze`` would raise; empty: none is known.
+    Raises:
+        DynqError: If it cannot become a model folder, as far as that is known before it is calibrated.
     """
     with evaluating(net):
+        check_grids(net)
+        layers, factors = float_layers(net), resolutions(net)
+
+        def checked(single: bool) -> Traced:
+            base = simplify(trace_network(net, single))
+            check_skeleton(net, KernelAssembler(base, factors).assemble(layers))
+            return Traced(base, factors, _constants(net))
+
         try:
-            check_grids(net)
-            _trace(net, resolutions(net))
-        except DynqError as error:
-            return f'{error}'
-    return ''
+            return checked(single=False)
+        except DynqError:
+            return checked(single=True)
 
 
-def _trace(net: QuantizedSR, factors: Mapping[str, int]) -> Base:
-    """The base graph, checked; for any number of samples if that can be, else for one."""
-    layers = float_layers(net)
-
-    def checked(single: bool) -> Base:
-        base = simplify(trace_network(net, single))
-        check_skeleton(net, KernelAssembler(base, factors).assemble(layers))
-        return base
-
-    try:
-        return checked(single=False)
-    except DynqError:
-        return checked(single=True)
+def _constants(net: QuantizedSR) -> str:
+    """What of the backbone is neither a quantized layer nor one that is frozen like these."""
+    layers = tuple(f'{layer.name}.' for layer in (*net.quant_layers(), *net.precise_layers()))
+    digest = hashlib.sha256()
+    for name, value in (*net.backbone.named_parameters(), *net.backbone.named_buffers()):
+        if not name.startswith(layers):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:

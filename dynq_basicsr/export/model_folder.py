@@ -1,17 +1,29 @@
-"""Model folders: graphs, and the manifest that says what they are; written so that half a folder is none."""
+"""Model folders: graphs, and the manifest that says what they are; written so that half a folder is none.
+
+A list of the files that were written, with their checksums, lies in the folder, so that what the user put or changed
+there is told from what may be replaced. ``sha256sum -c`` reads it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dynq_basicsr.atomic import NotWritten, flush, replacing_folder
+from dynq_basicsr.atomic import NotWritten, flush, followed, replacing_folder, write_whole
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.runtime.choices import MANIFEST
 from dynq_basicsr.runtime.manifest import FORMAT, sealed
+
+WRITTEN = 'dynq.sha256'
+# What file managers leave wherever they look.
+_NOBODY_S = ('.DS_Store', 'Thumbs.db', 'desktop.ini')
+_PART = 2**20  # bytes that are read at once
+_LINE = re.compile(r'(?P<sha256>[0-9a-f]{64})  (?P<name>[^/\\]+)')
 
 
 class FolderWriter:
@@ -23,6 +35,7 @@ class FolderWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._written: dict[str, str] = {}
 
     def add(self, name: str, content: bytes) -> dict[str, object]:
         """Write a file.
@@ -33,7 +46,8 @@ class FolderWriter:
         with open(self.folder / name, 'wb') as file:
             file.write(content)
             flush(file)
-        return {'file': name, 'sha256': hashlib.sha256(content).hexdigest(), 'bytes': len(content)}
+        self._written[name] = hashlib.sha256(content).hexdigest()
+        return {'file': name, 'sha256': self._written[name], 'bytes': len(content)}
 
     def finish(self, manifest: Mapping) -> None:
         """Write the manifest, which makes the folder a model.
@@ -45,42 +59,106 @@ class FolderWriter:
         text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n'
         self.add(MANIFEST, text.encode())
 
+    def seal(self) -> None:
+        """Write the list of all files."""
+        lines = ''.join(f'{digest}  {name}\n' for name, digest in sorted(self._written.items()))
+        self.add(WRITTEN, lines.encode())
 
-def check_target(target: str | Path, marks: Sequence[str] = (MANIFEST,)) -> None:
-    """Refuse to replace what is no folder of ours.
+
+def check_target(target: str | Path) -> None:
+    """Refuse to replace what is no folder of ours, or holds what somebody else put or changed there.
 
     Args:
         target: Where a folder is to be.
-        marks: Files of which a folder of ours has at least one.
 
     Raises:
-        DynqError: If something else is there.
+        DynqError: Names a file that would be lost.
     """
     target = Path(target)
-    if target.exists() and not target.is_dir():
-        raise DynqError(f'{target}: is a file; name a folder for the model.')
-    if target.is_dir() and any(target.iterdir()) and not any((target / mark).is_file() for mark in marks):
-        raise DynqError(f'{target}: holds files, but no model (no {" or ".join(marks)}); name another folder.')
+    try:
+        if not target.exists():
+            return
+        if not target.is_dir():
+            raise DynqError(f'{target}: is a file; name a folder for the model.')
+        found = sorted(name for name in os.listdir(target) if name not in _NOBODY_S)
+        written = _written(target)
+        if found and not written:
+            raise DynqError(
+                f'{target}: holds {found[0]}, but is no model folder that may be replaced (no {WRITTEN} lists its '
+                'files); name another folder.'
+            )
+        for name in found:
+            if name != WRITTEN and name not in written:
+                raise DynqError(
+                    f'{target}: holds {name}, which was not written with the model and would be lost; move it, or name '
+                    'another folder.'
+                )
+            if name != WRITTEN and not _is_as_written(target / name, written[name]):
+                raise DynqError(
+                    f'{target}: {name} was changed since it was written, and the change would be lost; move it, or '
+                    'name another folder.'
+                )
+    except OSError as error:
+        raise NotWritten(target, error) from error
+
+
+def add_to_folder(folder: str | Path, name: str, content: bytes) -> None:
+    """Write one more file, whole, to a folder of ours, as one that may be replaced with it.
+
+    Args:
+        folder: As ``writing_folder`` wrote it.
+        name: Of the file.
+        content: Of the file.
+
+    Raises:
+        NotWritten: If it cannot be written.
+    """
+    folder = Path(folder)
+    written = {**_written(folder), name: hashlib.sha256(content).hexdigest()}
+    # Listed first: a name that is not there yet is no reason to keep the folder, a file that is not listed is.
+    write_whole(folder / WRITTEN, ''.join(f'{digest}  {file}\n' for file, digest in sorted(written.items())))
+    write_whole(folder / name, content)
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of what was written to a folder; empty: it is none of ours."""
+    path = folder / WRITTEN
+    if path.is_symlink() or not path.is_file():
+        return {}
+    lines = [_LINE.fullmatch(line) for line in path.read_text(encoding='utf-8', errors='replace').splitlines()]
+    return {line['name']: line['sha256'] for line in lines} if all(lines) else {}
+
+
+def _is_as_written(path: Path, digest: str) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    found = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while part := file.read(_PART):
+            found.update(part)
+    return found.hexdigest() == digest
 
 
 @contextmanager
-def writing_folder(target: str | Path, marks: Sequence[str] = (MANIFEST,)) -> Iterator[FolderWriter]:
+def writing_folder(target: str | Path) -> Iterator[FolderWriter]:
     """Write a model folder beside its place, and move it there when the block ends well.
 
     A folder that is a model already is replaced whole; whatever fails or interrupts leaves what was there.
 
     Args:
-        target: Where the folder shall be; its parents are made.
-        marks: See ``check_target``.
+        target: Where the folder shall be; its parents are made. Of a link, where it leads.
 
     Raises:
         DynqError: If something else is there, or it cannot be written.
     """
-    check_target(target, marks)
-    target = Path(target)
+    target = followed(target)
+    check_target(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotWritten(target, error) from error
     with replacing_folder(target) as beside:
-        yield FolderWriter(beside)
+        writer = FolderWriter(beside)
+        yield writer
+        writer.seal()
+        check_target(target)  # somebody may have put something there meanwhile

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dynq_basicsr.imaging.arrays import holding, levels_of, white_of
 from dynq_basicsr.imaging.bicubic import enlarge
 from dynq_basicsr.imaging.complexity import LUMA
-from dynq_basicsr.imaging.patch_grid import Box, TilingOptions, tile_boxes
+from dynq_basicsr.imaging.patch_grid import Box, Span, TilingOptions, tile_boxes
 from dynq_basicsr.imaging.pictures import Picture, as_picture
 
 # Y of BT.601, studio range, 16..235 of 255: what networks of one channel are trained on.
@@ -30,11 +30,13 @@ class Upscaler:
         scale: Enlargement of the sides.
         run: (H, W, channels), uint8, uint16 or float in [0, 1], and the largest value of the result -> (scale * H,
             scale * W, channels), whole numbers.
+        strips: As ``run``, but yields the result's rows, as many at a time as it likes, multiples of ``scale``.
     """
 
     channels: int
     scale: int
     run: Callable[[np.ndarray, int], np.ndarray]
+    strips: Callable[[np.ndarray, int], Iterable[np.ndarray]] | None = None
 
 
 def upscale_image(image: np.ndarray | str | os.PathLike[str], upscaler: Upscaler) -> np.ndarray:
@@ -71,20 +73,38 @@ def upscale_picture(picture: Picture, upscaler: Upscaler, levels: int) -> Pictur
         levels: The largest value of the result, as 255.
 
     Returns:
-        Whole numbers from 0 to ``levels``.
+        Whole numbers from 0 to ``levels``; what the picture's file says besides stays.
 
     Raises:
         DynqError: If the network fails.
     """
-    colour, channels = picture.colour, upscaler.channels
-    if channels == 1 and colour.shape[2] == 3:
-        result = _upscale_luma(colour, upscaler, levels)
-    else:
-        result = upscaler.run(as_channels(colour, channels), levels)
-        if colour.shape[2] == 1 and channels == 3:
-            result = to_grey(result)
-    alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, upscaler.scale, levels)
-    return Picture(result, alpha)
+    whole, = upscale_strips(picture, replace(upscaler, strips=lambda *given: [upscaler.run(*given)]), levels)
+    return whole
+
+
+def upscale_strips(picture: Picture, upscaler: Upscaler, levels: int) -> Iterator[Picture]:
+    """Super-resolve a picture whose result need not fit into memory.
+
+    Args:
+        picture: See ``upscale_picture``.
+        upscaler: The network; its ``strips`` are asked for.
+        levels: See ``upscale_picture``.
+
+    Yields:
+        Rows of what ``upscale_picture`` gives, from above.
+    """
+    colour, channels, scale = picture.colour, upscaler.channels, upscaler.scale
+    luma_only, top = channels == 1 and colour.shape[2] == 3, 0
+    pixels, fine = as_channels(colour, channels), max(levels, 65535) if luma_only else levels
+    for strip in upscaler.strips(pixels, fine):
+        rows = top, top + len(strip) // scale
+        if luma_only:
+            strip = _with_chroma(strip, fine, colour, pixels, rows, scale, levels)
+        elif colour.shape[2] == 1 and channels == 3:
+            strip = to_grey(strip)
+        alpha = None if picture.alpha is None else _enlarge_alpha(picture.alpha, rows, scale, levels)
+        yield Picture(strip, alpha, picture.metadata)
+        top = rows[1]
 
 
 def as_channels(colour: np.ndarray, channels: int) -> np.ndarray:
@@ -95,7 +115,7 @@ def as_channels(colour: np.ndarray, channels: int) -> np.ndarray:
 
 
 def luma_of(colour: np.ndarray) -> np.ndarray:
-    """Y of BT.601, studio range, as ``archs.idn_arch.luma_of``: (H, W, 3) -> (H, W, 1), float32 in [16, 235] / 255."""
+    """Y of BT.601, studio range, as ``data.channels.luma_of``: (H, W, 3) -> (H, W, 1), float32 in [16, 235] / 255."""
     luma = np.empty((*colour.shape[:2], 1), np.float32)
     factors = np.float32(STUDIO_LUMA) / np.float32(white_of(colour.dtype))
     for row, line in zip(luma, colour, strict=True):
@@ -111,26 +131,25 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _upscale_luma(colour: np.ndarray, upscaler: Upscaler, levels: int) -> np.ndarray:
-    """Y by the network, Cb and Cr bicubically.
+def _with_chroma(
+    sharp: np.ndarray, fine: int, colour: np.ndarray, luma: np.ndarray, rows: Span, scale: int, levels: int
+) -> np.ndarray:
+    """Y by the network, up to ``fine``, Cb and Cr bicubically, for some rows of a picture.
 
     The conversions and the enlargement are linear, and a step in Y alone is one of equal size in R, G and B. So this is
     the bicubic enlargement of R, G and B, and what the network adds to that of Y.
     """
-    luma, white = luma_of(colour), np.float32(white_of(colour.dtype))
-    fine = max(levels, 65535)
-    sharp = upscaler.run(luma, fine)
-    result = np.empty((*sharp.shape[:2], 3), holding(levels))
-    for box, place in _parts(colour, upscaler.scale):
-        detail = sharp[place].transpose(2, 0, 1) / np.float32(fine) - enlarge(luma, box, upscaler.scale)
-        part = enlarge(colour, box, upscaler.scale) / white + np.float32(RGB_PER_LUMA) * detail
+    white, result = np.float32(white_of(colour.dtype)), np.empty((*sharp.shape[:2], 3), holding(levels))
+    for box, place in _parts(colour, rows, scale):
+        detail = sharp[place].transpose(2, 0, 1) / np.float32(fine) - enlarge(luma, box, scale)
+        part = enlarge(colour, box, scale) / white + np.float32(RGB_PER_LUMA) * detail
         result[place] = _rounded(part, levels).transpose(1, 2, 0)
     return result
 
 
-def _enlarge_alpha(alpha: np.ndarray, scale: int, levels: int) -> np.ndarray:
-    result = np.empty((scale * alpha.shape[0], scale * alpha.shape[1], 1), holding(levels))
-    for box, place in _parts(alpha, scale):
+def _enlarge_alpha(alpha: np.ndarray, rows: Span, scale: int, levels: int) -> np.ndarray:
+    result = np.empty((scale * (rows[1] - rows[0]), scale * alpha.shape[1], 1), holding(levels))
+    for box, place in _parts(alpha, rows, scale):
         part = enlarge(alpha, box, scale) / np.float32(white_of(alpha.dtype))
         result[place] = _rounded(part, levels).transpose(1, 2, 0)
     return result
@@ -141,8 +160,9 @@ def _rounded(part: np.ndarray, levels: int) -> np.ndarray:
     return np.rint(np.clip(part, 0, 1) * np.float32(levels))
 
 
-def _parts(image: np.ndarray, scale: int) -> Iterator[tuple[Box, tuple[slice, slice]]]:
-    """Parts of an image that are enlarged at once, and where they go."""
-    for box in tile_boxes(*image.shape[:2], TilingOptions(_PART)):
-        top, left, bottom, right = (scale * side for side in box)
-        yield box, (slice(top, bottom), slice(left, right))
+def _parts(image: np.ndarray, rows: Span, scale: int) -> Iterator[tuple[Box, tuple[slice, slice]]]:
+    """Parts of some rows of an image that are enlarged at once, and where they go among the enlarged rows."""
+    start, end = rows
+    for top, left, bottom, right in tile_boxes(end - start, image.shape[1], TilingOptions(_PART)):
+        place = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
+        yield (start + top, left, start + bottom, right), place

@@ -6,7 +6,7 @@ damage there nearly always leaves too many or too few of them, which decoders kn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,17 +17,14 @@ import simplejpeg
 from dynq_basicsr.atomic import NotWritten, write_whole
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.image_containers import PNG_SIGNATURE, is_whole
+from dynq_basicsr.imaging.jpeg_headers import JPEG_END, JPEG_FRAMES, is_jpeg, jpeg_orientation, jpeg_segments
 
 # Endings of the files that are taken for images where a folder is given.
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.tif', '.tiff')
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.jfif', '.webp', '.bmp', '.tif', '.tiff')
 
 _PNG_END = b'IEND\xaeB`\x82'
 # PNG colour type -> (channels, has alpha)
 _PNG_COLOUR = {0: (1, False), 2: (3, False), 3: (3, False), 4: (1, True), 6: (3, True)}
-# Start-of-frame markers C0..CF; C4, C8 and CC are tables, not frames.
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_SCAN, _JPEG_END = 0xDA, b'\xff\xd9'
-_JPEG_APP1, _EXIF = 0xE1, b'Exif\0\0'
 # Warnings of libjpeg about headers that decode to the right pixels all the same; phones write the first.
 _HARMLESS = ('Invalid SOS parameters', 'Warning: unknown JFIF revision', 'Unknown Adobe color transform')
 
@@ -111,17 +108,12 @@ def peek_size(head: bytes) -> tuple[int, int] | None:
     if not is_jpeg(head):
         return None
     try:
-        start = next(start for marker, start, _ in _jpeg_segments(head) if marker in _JPEG_FRAMES)
-        turned = _jpeg_orientation(head) >= 5
+        start = next(start for marker, start, _ in jpeg_segments(head) if marker in JPEG_FRAMES)
+        turned = jpeg_orientation(head) >= 5
     except (IndexError, StopIteration):  # cut off within its header
         return None
     height, width = (int.from_bytes(head[start + at : start + at + 2], 'big') for at in (1, 3))
     return (height, width) if turned else (width, height)
-
-
-def is_jpeg(content: bytes) -> bool:
-    """Whether an encoded image is a JPEG."""
-    return content[:2] == b'\xff\xd8'
 
 
 def decode(content: bytes, flag: int) -> np.ndarray | None:
@@ -168,15 +160,45 @@ def write_image(path: Path, image: np.ndarray, parameters: Sequence[int] = ()) -
     Raises:
         DynqError: If the format does not hold it, or it cannot be written.
     """
-    content = encode(image, path.suffix.lower(), parameters)
+    write_encoded(path, encode(image, path.suffix.lower(), parameters), image)
+
+
+def write_encoded(path: Path, content: bytes | memoryview | None, image: np.ndarray) -> None:
+    """Write an encoded image whole or not at all; its folder is made.
+
+    Args:
+        path: The file; any name will do.
+        content: The encoded image; None: the format does not hold it.
+        image: The image, to be named in the error.
+
+    Raises:
+        DynqError: If the format does not hold it, or it cannot be written.
+    """
     if content is None:
         sides = ' x '.join(map(str, image.shape[1::-1]))
         raise DynqError(f'{path}: {path.suffix[1:]} cannot hold an image of {sides} pixels; take png.')
+    make_folder_for(path)
+    write_whole(path, content)
+
+
+def make_folder_for(path: Path) -> None:
+    """Make the folder of a file that is to be written.
+
+    Raises:
+        NotWritten: If it cannot be made.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotWritten(path, error) from error
-    write_whole(path, content)
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels (H, W) or (H, W, C) as EXIF's orientation says, 1 to 8; others leave them as they are."""
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return image if axis is None else cv2.flip(image, axis)
 
 
 def _decode_by_opencv(content: bytes, flag: int) -> np.ndarray | None:
@@ -198,7 +220,7 @@ def _decode_jpeg(content: bytes, flag: int) -> np.ndarray | None:
         image = _decode_strictly(content, 'GRAY' if grey else 'BGR')
         image = image[..., 0] if grey else image
         kept = as_it_is or flag & cv2.IMREAD_IGNORE_ORIENTATION
-        return image if kept else _turn(image, _jpeg_orientation(content))
+        return image if kept else turn(image, jpeg_orientation(content))
     except (ValueError, IndexError, MemoryError):
         return None
 
@@ -210,36 +232,6 @@ def _decode_strictly(content: bytes, colours: str) -> np.ndarray:
         if not str(error).startswith(_HARMLESS):
             raise
         return simplejpeg.decode_jpeg(content, colours, strict=False)
-
-
-def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels as EXIF's orientation says."""
-    if orientation >= 5:
-        image = cv2.transpose(image)
-    axis = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return image if axis is None else cv2.flip(image, axis)
-
-
-def _jpeg_orientation(content: bytes) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none."""
-    for marker, start, end in _jpeg_segments(content):
-        if marker == _JPEG_APP1 and content.startswith(_EXIF, start):
-            return _exif_orientation(content[start + len(_EXIF) : end])
-    return 1
-
-
-def _exif_orientation(exif: bytes) -> int:
-    order = 'little' if exif[:2] == b'II' else 'big'
-
-    def number(place: int, size: int) -> int:
-        return int.from_bytes(exif[place : place + size], order)
-
-    directory = number(4, 4)
-    for place in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(exif)), 12):
-        if number(place, 2) == 0x0112:
-            value = number(place + 8, 2)
-            return value if 1 <= value <= 8 else 1
-    return 1
 
 
 def _png_facts(content: bytes) -> ImageFacts | None:
@@ -260,26 +252,11 @@ def _png_facts(content: bytes) -> ImageFacts | None:
     return ImageFacts(max(bits, 8), channels, alpha)  # 1, 2 and 4 bits expand to 8 without loss
 
 
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of the payload of each segment up to the first scan, which is the last."""
-    marker, position = 0, 2
-    while marker != _JPEG_SCAN:
-        while content[position] != 0xFF:  # decoders skip stray bytes between segments; so does this
-            position += 1
-        while content[position] == 0xFF:
-            position += 1
-        marker, position = content[position], position + 1
-        if 0xD0 <= marker <= 0xD8 or marker == 0x01:  # markers without a payload
-            continue
-        start, position = position + 2, position + max(2, int.from_bytes(content[position : position + 2], 'big'))
-        yield marker, start, position
-
-
 def _jpeg_facts(content: bytes) -> ImageFacts | None:
-    segments = list(_jpeg_segments(content))
-    frames = [start for marker, start, _ in segments if marker in _JPEG_FRAMES]
+    segments = list(jpeg_segments(content))
+    frames = [start for marker, start, _ in segments if marker in JPEG_FRAMES]
     # An end mark before the first scan is a thumbnail's.
-    whole = content.endswith(_JPEG_END) or content.find(_JPEG_END, segments[-1][2]) >= 0
+    whole = content.endswith(JPEG_END) or content.find(JPEG_END, segments[-1][2]) >= 0
     return ImageFacts(content[frames[0]], content[frames[0] + 5], False) if whole else None
 
 

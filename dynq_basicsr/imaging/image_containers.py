@@ -55,6 +55,17 @@ def png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         position = end + 4
 
 
+def tiff_depths(content: bytes) -> tuple[int, ...]:
+    """Bits of each channel of a TIFF's first page; empty where the content is none, or says nothing.
+
+    Raises:
+        struct.error: If it ends too early.
+    """
+    if _CHECKS.get(content[:4]) is not _tiff:
+        return ()
+    return _tiff_tags(content, '<' if content.startswith(b'II') else '>').get(_BITS, ())
+
+
 def _png(content: bytes) -> bool:
     kinds = [kind for kind, _, _ in png_chunks(content)]
     return kinds[0] == b'IHDR' and kinds[-1] == b'IEND' and b'IDAT' in kinds

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from dynq_basicsr.errors import DynqError, shown
-from dynq_basicsr.imaging.image_bytes import decode, read_facts, unreadable
+from dynq_basicsr.errors import DynqError
+from dynq_basicsr.imaging.given import as_array
+from dynq_basicsr.imaging.metadata import Metadata
+from dynq_basicsr.imaging.picture_decoder import decode_pixels
 
 
 @dataclass(frozen=True)
@@ -19,46 +20,44 @@ class Picture:
 
     Attributes:
         colour: (H, W, 3) RGB or (H, W, 1) grey: uint8, uint16, or float in [0, 1].
-        alpha: (H, W, 1) of the same type, or None.
+        alpha: Straight transparency, (H, W, 1) of the same type, or None.
+        metadata: What its file says besides.
     """
 
     colour: np.ndarray
     alpha: np.ndarray | None = None
+    metadata: Metadata = Metadata()
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, most: int | None = None, scale: int = 1) -> Picture:
     """Read a picture, turned as its EXIF orientation says.
 
+    Args:
+        path: The file.
+        most: Pixels that it may have once it is ``scale`` times as high and wide; None: any number.
+        scale: See ``most``.
+
     Raises:
-        DynqError: If it is damaged or cut off, or neither of 8 nor of 16 bits a channel.
+        DynqError: If it is damaged or cut off, too large, of several frames, or neither of 8 nor of 16 bits a channel.
         OSError: If the file cannot be read.
     """
-    return decode_picture(path.read_bytes(), str(path))
+    return decode_picture(path.read_bytes(), str(path), most, scale)
 
 
-def decode_picture(content: bytes, name: str) -> Picture:
+def decode_picture(content: bytes, name: str, most: int | None = None, scale: int = 1) -> Picture:
     """Decode a picture, turned as its EXIF orientation says.
 
     Args:
         content: The encoded picture.
         name: The file, to be named in the error.
+        most: See ``read_picture``.
+        scale: See ``read_picture``.
 
     Raises:
-        DynqError: If it is damaged or cut off, or neither of 8 nor of 16 bits a channel.
+        DynqError: If it is damaged or cut off, too large, of several frames, or neither of 8 nor of 16 bits a channel.
     """
-    facts = read_facts(content, name)
-    # OpenCV keeps transparency only where nothing else is asked of it, orientation included
-    flag = cv2.IMREAD_UNCHANGED if facts.alpha else cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    image = decode(content, flag)
-    if image is None:
-        raise unreadable(name)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise DynqError(f'{name}: the image has {8 * image.itemsize} bits per channel; convert it to 8 or 16.')
-    image = image if image.ndim == 3 else image[..., None]
-    alpha = image[..., 3:] if image.shape[2] == 4 else None
-    if facts.channels == 1 or image.shape[2] == 1:
-        return Picture(image[..., :1], alpha)
-    return Picture(cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_BGR2RGB), alpha)
+    (colour, alpha), metadata = decode_pixels(content, name, most, scale)
+    return Picture(colour, alpha, metadata)
 
 
 def as_picture(image: np.ndarray | str | os.PathLike[str]) -> Picture:
@@ -76,8 +75,7 @@ def as_picture(image: np.ndarray | str | os.PathLike[str]) -> Picture:
             return Picture(read_picture(Path(image)).colour)
         except OSError as error:
             raise DynqError(f'{image}: cannot be read ({error.strerror}).') from error
-    if not isinstance(image, np.ndarray):
-        raise DynqError(f'an image must be an array or a file, not {shown(image)}.')
+    image = as_array(image)
     pixels = image[..., None] if image.ndim == 2 else image
     is_float = np.issubdtype(pixels.dtype, np.floating)
     sound = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size

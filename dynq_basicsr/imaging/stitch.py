@@ -27,15 +27,25 @@ class Canvas:
         feather: LR pixels over which neighbours fade into each other, around the middle of their overlap; takes the
             place of ``tiling.patch_merge`` and passes ``check_feather``.
         levels: The largest value of a result, as 255.
+        held: Rows of the result that are held at once; None: all.
     """
 
     def __init__(
-        self, height: int, width: int, channels: int, scale: int, tiling: TilingOptions, feather: int, levels: int
+        self,
+        height: int,
+        width: int,
+        channels: int,
+        scale: int,
+        tiling: TilingOptions,
+        feather: int,
+        levels: int,
+        held: int | None = None,
     ) -> None:
         self._scale, self._levels = scale, levels
         self._rows, self._columns = (_Side(length, scale, tiling, feather) for length in (height, width))
         most = levels * int(self._rows.totals.max()) * int(self._columns.totals.max())
-        self._sums = np.zeros((scale * height, scale * width, channels), holding(most))
+        self._top, rows = 0, min(held or scale * height, scale * height)
+        self._sums = np.zeros((rows, scale * width, channels), holding(most))
 
     def place(self, box: Box, result: np.ndarray) -> None:
         """Add the result of a patch.
@@ -55,16 +65,40 @@ class Canvas:
         if across is not None:
             values *= across.astype(values.dtype)
         for channel, plane in enumerate(values):
-            self._sums[rows, columns, channel] += plane
+            self._sums[rows.start - self._top : rows.stop - self._top, columns, channel] += plane
+
+    def take(self, end: int) -> np.ndarray:
+        """The rows of the image that were not taken yet, up to ``end``; their place is free for those that follow.
+
+        Args:
+            end: Row of the result above which no patch that is still to come lies.
+
+        Returns:
+            (rows, scale * W, C), see ``finish``.
+        """
+        rows, sums = end - self._top, self._sums
+        image = self._merged(sums[:rows]).copy() if self._is_image else self._merged(sums[:rows])
+        sums[: len(sums) - rows] = sums[rows:]
+        sums[len(sums) - rows :] = 0
+        self._top = end
+        return image
 
     def finish(self) -> np.ndarray:
         """The image, (scale * H, scale * W, C), of the smallest type that holds it; the canvas is used up."""
-        if self._rows.totals.max() == self._columns.totals.max() == 1:
-            return self._sums
-        image, sums = np.empty(self._sums.shape, holding(self._levels)), self._sums.reshape(len(self._sums), -1)
-        across = self._columns.totals.repeat(self._sums.shape[2])  # broadcasting over few channels is slow
+        return self._merged(self._sums)
+
+    @property
+    def _is_image(self) -> bool:
+        return bool(self._rows.totals.max() == self._columns.totals.max() == 1)
+
+    def _merged(self, sums: np.ndarray) -> np.ndarray:
+        if self._is_image:
+            return sums
+        image, sums = np.empty(sums.shape, holding(self._levels)), sums.reshape(len(sums), -1)
+        across = self._columns.totals.repeat(image.shape[2])  # broadcasting over few channels is slow
+        rows = self._rows.totals[self._top : self._top + len(image)]
         for top in range(0, len(image), STRIP):
-            totals = self._rows.totals[top : top + STRIP, None] * across
+            totals = rows[top : top + STRIP, None] * across
             part = (sums[top : top + STRIP] + totals // 2) // totals
             image[top : top + STRIP] = part.reshape(-1, *image.shape[1:])
         return image

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dynq_basicsr.archs.arch_options import image_format
-from dynq_basicsr.archs.idn_arch import as_channels
 from dynq_basicsr.archs.padding import run_padded
 from dynq_basicsr.archs.probe import Probed
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.compat.interrupted_epoch import randomness_kept
 from dynq_basicsr.compat.registries import find
 from dynq_basicsr.config.evaluation import ValOptions
+from dynq_basicsr.data.channels import as_channels
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.image_bytes import write_image
-from dynq_basicsr.models.pictures import bit_map_path, image_name, picture_path
+from dynq_basicsr.models.result_paths import bit_map_path, image_name, picture_path
 from dynq_basicsr.models.tiling import finite, run_tiled, tile_boxes
 from dynq_basicsr.quantization.cost import measure_cost
 from dynq_basicsr.quantization.run import Mode

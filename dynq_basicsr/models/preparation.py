@@ -24,7 +24,7 @@ from dynq_basicsr.data.pairs import check_sizes
 from dynq_basicsr.data.sizes import Sizes, check_images
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.models.patchwise_model import needs_ground_truth
-from dynq_basicsr.models.pictures import outputs
+from dynq_basicsr.models.result_paths import outputs
 from dynq_basicsr.training.distributed import gather
 
 _LEAST_SIDE = {'calculate_ssim': 11}  # pixels that a metric compares, at least: SSIM's window

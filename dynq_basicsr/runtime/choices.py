@@ -3,3 +3,4 @@
 FORMATS = ('png', 'jpg', 'webp', 'same')  # of results; same: as the input
 RUNTIMES = ('onnxruntime', 'openvino')
 MANIFEST = 'manifest.json'  # of a model folder
+CHECKPOINT = 'quantized.pth'  # in a folder of `dynq quantize`

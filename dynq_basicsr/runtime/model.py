@@ -38,9 +38,18 @@ class FrozenModel:
         patch: int | None = None,
     ) -> None:
         tiling = None if patch is None else TilingOptions(patch or None)
+        self._made_from = str(folder), runtime, threads, patch
         router = Router(Path(folder), RunOptions(runtime, threads or os.cpu_count() or 1, tiling=tiling))
         self.scale, self.channels = router.scale, router.channels
         self._upscaler = Upscaler(self.channels, self.scale, router.upscale)
+
+    def __repr__(self) -> str:
+        folder, runtime, *_ = self._made_from
+        return f'FrozenModel({folder!r}, x{self.scale}, {runtime})'
+
+    def __reduce__(self) -> tuple[type[FrozenModel], tuple]:
+        """For pickles and copies, which open the folder again: sessions of a runtime belong to their process."""
+        return type(self), self._made_from
 
     def __call__(self, image: NDArray[Any] | str | os.PathLike[str]) -> NDArray[Any]:
         """Super-resolve a picture, see ``upscale``."""
@@ -50,8 +59,8 @@ class FrozenModel:
         """Super-resolve a picture.
 
         Args:
-            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; or a file. Of colours, a network of
-                one channel enlarges Y; Cb and Cr become larger bicubically.
+            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; an image of Pillow; or a file. Of
+                colours, a network of one channel enlarges Y; Cb and Cr become larger bicubically.
 
         Returns:
             Of the same type, ``scale`` times as high and wide.

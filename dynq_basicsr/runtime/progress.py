@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dynq_basicsr.command import format_error
 
 
 class Progress:
-    """Bars with the time left: of images, if there are several, and of the patches of the one in progress.
+    """Bars with rate and time left: of images, if there are several, and of the patches of the one in progress.
 
     Args:
         images: How many images there are.
@@ -22,6 +23,7 @@ class Progress:
         several = None if images > 1 else True
         self._images = tqdm(total=images, desc='images', unit='image', disable=several, dynamic_ncols=True)
         self._patches: tqdm | None = None
+        self._start, self._done = time.perf_counter(), 0
         self.counts: Counter[str] = Counter()
 
     def begin(self, source: Path, patches: int) -> None:
@@ -42,7 +44,7 @@ class Progress:
         return ', '.join(f'{code}: {count}' for code, count in sorted(self.counts.items()))
 
     def end(self, line: str | None = None, error: Exception | None = None) -> None:
-        """The image is done, left out, or failed.
+        """The image is done, or failed.
 
         Args:
             line: For stdout.
@@ -56,7 +58,18 @@ class Progress:
             sys.stdout.flush()
         if error is not None:
             tqdm.write(format_error(error), file=sys.stderr)
+        self._done += error is None
         self._images.update()
+
+    def leave_out(self) -> None:
+        """The image needs nothing, and does not count in the rate."""
+        self._images.total -= 1
+        self._images.refresh()
+
+    def rate(self) -> str:
+        """Images a second so far, ``' (2.5 images a second)'``; empty of less than two."""
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        return f' ({self._done / seconds:.3g} images a second)' if self._done > 1 else ''
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,11 +122,40 @@ class Router:
             GraphError: If the network's result is not finite or not of the stated size.
             DynqError: If the runtime fails, for want of memory, say.
         """
-        height, width, channels = image.shape
-        levels = levels or levels_of(image.dtype)
-        canvas = Canvas(height, width, channels, self.manifest.scale, self.tiling, self._options.feather, levels)
+        canvas = self._canvas(image, levels or levels_of(image.dtype))
+        self._place(self.boxes(image), image, canvas, report)
+        return canvas.finish()
+
+    def strips(self, image: np.ndarray, levels: int, report: Callable[[str, int], None]) -> Iterator[np.ndarray]:
+        """Super-resolve an image whose result need not fit into memory.
+
+        Args:
+            image: See ``upscale``.
+            levels: See ``upscale``.
+            report: See ``upscale``.
+
+        Yields:
+            The rows of what ``upscale`` gives, from above, those of one row of patches at a time.
+
+        Raises:
+            DynqError: As ``upscale``.
+        """
+        boxes, scale = self.boxes(image), self.scale
+        canvas = self._canvas(image, levels, scale * max(bottom - top for top, _, bottom, _ in boxes))
+        tops = sorted({top for top, *_ in boxes})
+        for top, end in zip(tops, [*tops[1:], len(image)], strict=True):
+            self._place([box for box in boxes if box[0] == top], image, canvas, report)
+            yield canvas.take(scale * end)
+
+    def _canvas(self, image: np.ndarray, levels: int, held: int | None = None) -> Canvas:
+        return Canvas(*image.shape, self.scale, self.tiling, self._options.feather, levels, held)
+
+    def _place(
+        self, boxes: list[Box], image: np.ndarray, canvas: Canvas, report: Callable[[str, int], None]
+    ) -> None:
+        """Run patches, those of one choice together, and place the results."""
         waiting: dict[tuple[str, tuple[int, ...]], list[tuple[Box, np.ndarray]]] = defaultdict(list)
-        for box in self.boxes(image):
+        for box in boxes:
             patch = cut(image, box)
             if self._options.flat_threshold and gradient_density(patch) < self._options.flat_threshold:
                 canvas.place(box, flat_tier(image, box, self.manifest.scale))
@@ -142,7 +171,6 @@ class Router:
         for (code, _), batch in waiting.items():
             self._run(code, batch, canvas)
             report(code, len(batch))
-        return canvas.finish()
 
     def _run(self, code: str, batch: list[tuple[Box, np.ndarray]], canvas: Canvas) -> None:
         """Run a batch of padded patches through their graph and place the results."""

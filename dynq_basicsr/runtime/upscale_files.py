@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -12,9 +12,18 @@ import numpy as np
 
 from dynq_basicsr.atomic import NotWritten, sweep
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.imaging.colours import Upscaler, upscale_picture
-from dynq_basicsr.imaging.image_files import Job, levels_in, write_picture
+from dynq_basicsr.imaging.colours import Upscaler, upscale_picture, upscale_strips
+from dynq_basicsr.imaging.image_files import (
+    Job,
+    check_format,
+    fits_in_rows,
+    is_done,
+    levels_in,
+    write_picture,
+    write_rows,
+)
 from dynq_basicsr.imaging.patch_grid import Box
+from dynq_basicsr.imaging.picture_encoder import left_out
 from dynq_basicsr.imaging.pictures import read_picture
 from dynq_basicsr.runtime.progress import Progress
 from dynq_basicsr.runtime.router import GraphError
@@ -39,8 +48,11 @@ class Network(Protocol):
     def upscale(self, image: np.ndarray, levels: int, report: Callable[[str, int], None]) -> np.ndarray:
         """See ``Router``."""
 
+    def strips(self, image: np.ndarray, levels: int, report: Callable[[str, int], None]) -> Iterator[np.ndarray]:
+        """See ``Router``."""
 
-def upscale_files(jobs: Sequence[Job], network: Network, overwrite: bool = False) -> int:
+
+def upscale_files(jobs: Sequence[Job], network: Network, overwrite: bool = False, most: int | None = None) -> int:
     """Upscale files, one after the other; those whose result is there already are left out.
 
     Prints a line for each image to stdout, and one for each failure to stderr.
@@ -49,6 +61,7 @@ def upscale_files(jobs: Sequence[Job], network: Network, overwrite: bool = False
         jobs: Which, and what their results are called.
         network: What upscales them.
         overwrite: Upscale again what is already there.
+        most: Pixels of a result; larger ones fail. None: any number.
 
     Returns:
         How many images failed.
@@ -61,38 +74,51 @@ def upscale_files(jobs: Sequence[Job], network: Network, overwrite: bool = False
     progress, outcomes = Progress(len(jobs)), {'upscaled': 0, 'already there': 0, 'failed': 0}
     try:
         for job in jobs:
-            if job.target.exists() and not overwrite:
-                outcomes['already there'] += 1
-                progress.end()
-                continue
             try:
-                progress.end(_upscale_file(job, network, progress))
+                if is_done(job.target) and not overwrite:
+                    outcomes['already there'] += 1
+                    progress.leave_out()
+                    continue
+                progress.end(_upscale_file(job, network, progress, most))
                 outcomes['upscaled'] += 1
             except GraphError:  # no image would fare better
                 raise
             except (DynqError, OSError, MemoryError) as error:
-                progress.end(error=_explained(job, error))
+                progress.end(error=explained(job, error))
                 outcomes['failed'] += 1
     finally:
         progress.close()
-    print(', '.join(f'{count} {what}' for what, count in outcomes.items() if count))
+    told = ', '.join(f'{count} {what}' for what, count in outcomes.items() if count)
+    print(f'{told or "nothing to do"}{progress.rate()}')
     return outcomes['failed']
 
 
-def _upscale_file(job: Job, network: Network, progress: Progress) -> str:
+def _upscale_file(job: Job, network: Network, progress: Progress, most: int | None) -> str:
     """Upscale one file and tell in a line how that went."""
     start = time.perf_counter()
-    picture = read_picture(job.source)
+    picture = read_picture(job.source, most, network.scale)
+    check_format(picture, job.target, network.scale)
     progress.begin(job.source, len(network.boxes(picture.colour)))
-    upscaler = Upscaler(network.channels, network.scale, partial(network.upscale, report=progress.add))
-    result = upscale_picture(picture, upscaler, levels_in(job.target, picture.colour))
-    write_picture(result, job.target)
-    sizes = ' -> '.join('x'.join(map(str, one.colour.shape[1::-1])) for one in (picture, result))
-    return f'{job.source}: {sizes}, {progress.codes()}, {time.perf_counter() - start:.1f} s'
+    scale, (height, width) = network.scale, picture.colour.shape[:2]
+    run, strips = (partial(how, report=progress.add) for how in (network.upscale, network.strips))
+    upscaler, levels = Upscaler(network.channels, scale, run, strips), levels_in(job.target, picture.colour)
+    if fits_in_rows(job.target, height * width * scale**2):
+        write_rows(upscale_strips(picture, upscaler, levels), scale * height, job.target)
+    else:
+        write_picture(upscale_picture(picture, upscaler, levels), job.target)
+    sizes = f'{width}x{height} -> {scale * width}x{scale * height}'
+    line = f'{job.source}: {sizes}, {progress.codes()}, {time.perf_counter() - start:.1f} s'
+    lost = [f'its {what} is left out' for what in left_out(picture, job.target.suffix.lower())]
+    return '; '.join([line, *picture.metadata.notes, *lost])
 
 
-def _explained(job: Job, error: Exception) -> DynqError:
-    """The sentence for an image that failed; where all others would fail as well, it is raised."""
+def explained(job: Job, error: Exception) -> DynqError:
+    """The sentence for an image that failed; where all others would fail as well, it is raised.
+
+    Args:
+        job: What was to be done.
+        error: A ``DynqError``, ``OSError`` or ``MemoryError``.
+    """
     if isinstance(error, NotWritten) and error.errno in DISK_FULL:
         raise DynqError(f'{error} Then give the same command again.') from error
     if isinstance(error, DynqError):

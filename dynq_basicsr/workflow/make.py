@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from basicsr.utils import get_root_logger
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
+from dynq_basicsr.archs.value_range import value_range_hint
 from dynq_basicsr.backbones.torch_files import read_torch_file
 from dynq_basicsr.config.adabm import AdaBMOptions
 from dynq_basicsr.data.crops import CropSequence
@@ -26,6 +30,9 @@ from dynq_basicsr.workflow.pictures import Pictures, gather
 from dynq_basicsr.workflow.quantized import Quantized
 from dynq_basicsr.workflow.recipes import BATCH, choose_recipe, network_sections, train_section
 from dynq_basicsr.workflow.source import find_network
+
+if TYPE_CHECKING:
+    from dynq_basicsr.export.freeze import Traced
 
 SAVE_EVERY = 30.0  # seconds of work that a crash may cost
 CENTRE = 256  # of held-out pictures, a square of this side shows how well the result agrees
@@ -48,15 +55,16 @@ def make(settings: Settings) -> Quantized:
         raise DynqError(f'scale: the network enlarges by {net.scale}, not {settings.scale}; leave it out.')
     if net.input_channels not in (1, 3):
         raise DynqError(f'model: takes images of {net.input_channels} channels; only 1 and 3 can be quantized here.')
-    refusal = _refusal(net) if settings.exports else ''
+    _say_if_the_range_seems_wrong(net, settings.value_range)
+    traced, refusal = _traced(net) if settings.exports else (None, '')
     pictures = gather(settings.images, settings.calibration, net.input_channels, seed)
     train = train_section(made, len(pictures.calibration), pictures.patch)
     net.to(device, memory_format=torch.channels_last)
     training = PostTraining(net, AdaBMOptions.from_dict(train), TrainingFigures())
     earlier = _run(training, pictures, seed, None if settings.work is None else Path(settings.work))
-    done = earlier + time.perf_counter() - began
-    result = Quantized(net, TilingOptions())
+    result = Quantized(net, TilingOptions(), traced=traced)
     seen = pictures.held_out or pictures.calibration[:1]
+    print('Comparing it with the float network ...', file=sys.stderr)
     psnr, fab = result.agreement([_centre(one) for one in seen])
     result.report = {
         'found': f'{source.found} It takes {net.image_format.summary()}.',
@@ -68,6 +76,7 @@ def make(settings: Settings) -> Quantized:
         'channels': net.input_channels,
         'patch': pictures.patch,
         'held_out': len(pictures.held_out),
+        'held_out_files': pictures.held_out_files,
         'notes': pictures.notes,
         'refusal': refusal,
         'value_range': net.image_format.value_range,
@@ -75,23 +84,34 @@ def make(settings: Settings) -> Quantized:
         'sample': seen[0],
         'psnr': psnr,
         'bits': fab,
-        'seconds': done,
+        'seconds': earlier + time.perf_counter() - began,
+        'earlier': earlier,
         'stages': dict(training.seconds),
     }
     return result
 
 
-def _refusal(net: QuantizedSR) -> str:
-    """Why the network will not become a model folder, of which the log warns; empty: nothing is known against it."""
-    require('onnx', 'onnxruntime')
-    from dynq_basicsr.export.freeze import why_not_exportable
+def _say_if_the_range_seems_wrong(net: QuantizedSR, given: float | None) -> None:
+    """Warn of a range of values that was given and that the network does not seem to work on."""
+    if given is not None:
+        assumed = replace(net.image_format, certain=False)
+        if hint := value_range_hint(net.backbone, assumed, 'value_range'):
+            get_root_logger().warning(hint)
 
-    refusal = why_not_exportable(net)
-    if refusal:
+
+def _traced(net: QuantizedSR) -> tuple[Traced | None, str]:
+    """The network as a graph; or why it will not become a model folder, of which the log warns."""
+    require('onnx', 'onnxruntime')
+    from dynq_basicsr.export.freeze import trace
+
+    print('Trying whether it can be exported ...', file=sys.stderr)
+    try:
+        return trace(net), ''
+    except DynqError as error:
         get_root_logger().warning(
-            f'There will be a checkpoint, but no model folder for the runtime without PyTorch: {refusal}'
+            f'There will be a checkpoint, but no model folder for the runtime without PyTorch: {error}'
         )
-    return refusal
+        return None, f'{error}'
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -150,7 +170,7 @@ def _run(training: PostTraining, pictures: Pictures, seed: int, work: Path | Non
     finally:
         bar.close()
     if work is not None:
-        work.unlink(missing_ok=True)
+        _save(training, work, identity, done)
     return earlier
 
 

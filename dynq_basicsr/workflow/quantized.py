@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, overload
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
-from dynq_basicsr.data.pictures import as_float
+from dynq_basicsr.data.channels import as_float
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.arrays import cut, holding, white_of
@@ -23,17 +24,19 @@ from dynq_basicsr.imaging.colours import Upscaler, as_channels, upscale_image
 from dynq_basicsr.imaging.patch_grid import Box, TilingOptions, tile_boxes
 from dynq_basicsr.imaging.pictures import as_picture
 from dynq_basicsr.models.tiling import finite, run_tiled
+from dynq_basicsr.numerics.attention import has_fused_attention
 from dynq_basicsr.quantization.cost import NetworkCost, measure_cost
 from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.quantization.usage import BitUsage
-from dynq_basicsr.runtime.choices import MANIFEST
 from dynq_basicsr.training.saving import save_atomically
 
 if TYPE_CHECKING:
-    from dynq_basicsr.export.freeze import Exported
+    from dynq_basicsr.export.freeze import Exported, Traced
 
-# A network knows one run at a time.
-_ONE_RUN = threading.Lock()
+# A network knows one run at a time. How attention of PyTorch's own runs is a switch of the process, so that networks
+# which have it take turns.
+_ONE_RUN: WeakKeyDictionary[QuantizedSR, threading.Lock] = WeakKeyDictionary()
+_ONE_RUN_WITH_ATTENTION = threading.Lock()
 
 
 class Quantized:
@@ -43,18 +46,31 @@ class Quantized:
         network: The network; ``q.network`` is an ordinary ``nn.Module``.
         tiling: Where patches lie.
         report: What its making tells: ``found``, ``seconds``, ``psnr``, ``bits`` and more; empty for a loaded one.
+        traced: The network as a graph, where that was made already.
     """
 
     def __init__(
-        self, network: QuantizedSR, tiling: TilingOptions | None = None, report: dict[str, object] | None = None
+        self,
+        network: QuantizedSR,
+        tiling: TilingOptions | None = None,
+        report: dict[str, object] | None = None,
+        traced: Traced | None = None,
     ) -> None:
         self.network, self.tiling, self.report = network.eval(), tiling or TilingOptions(), report or {}
+        self._traced = traced
         self._cost: NetworkCost | None = None
 
     @property
     def channels(self) -> int:
         """Of the images that the network takes: 3 (RGB) or 1 (Y, or grey)."""
         return self.network.input_channels
+
+    @property
+    def _alone(self) -> threading.Lock:
+        """To be held while the network runs."""
+        if has_fused_attention(self.network):
+            return _ONE_RUN_WITH_ATTENTION
+        return _ONE_RUN.setdefault(self.network, threading.Lock())
 
     def __repr__(self) -> str:
         net, options = self.network, self.network.quantization
@@ -73,10 +89,10 @@ class Quantized:
         """Super-resolve images.
 
         Args:
-            lr: (N, C, H, W) or (C, H, W) in [0, 1], a tensor; or what ``upscale`` takes.
+            lr: (N, C, H, W) or (C, H, W), a tensor, uint8 or in [0, 1]; or what ``upscale`` takes.
 
         Returns:
-            A tensor in [0, 1] for a tensor, else an array; ``scale`` times as high and wide.
+            A tensor for a tensor, uint8 or in [0, 1], else an array; ``scale`` times as high and wide.
 
         Raises:
             DynqError: If it is no image that the network takes.
@@ -85,8 +101,12 @@ class Quantized:
             return self.upscale(lr)
         if lr.ndim == 3:
             return self(lr[None])[0]
-        if lr.ndim != 4 or not lr.is_floating_point() or 0 in lr.shape:
-            raise DynqError(f'a tensor must be (N, C, H, W), float in [0, 1], not {lr.dtype} {tuple(lr.shape)}.')
+        if lr.ndim != 4 or not (lr.is_floating_point() or lr.dtype == torch.uint8) or 0 in lr.shape:
+            what = f'{lr.dtype} {tuple(lr.shape)}'
+            raise DynqError(f'a tensor must be (N, C, H, W), uint8 or float in [0, 1], not {what}.')
+        if lr.dtype == torch.uint8:
+            results = [self._run(as_float(one)[None])[0] for one in lr]
+            return torch.cat(results).mul(255).round().byte()
         if not (lr.max() <= 1.01 and lr.min() >= -0.01):  # NaN is neither
             raise DynqError('a tensor must lie in [0, 1]; divide it by 255.')
         return torch.cat([self._run(one[None], levels=None)[0] for one in lr])
@@ -104,7 +124,7 @@ class Quantized:
         image = image.to(next(net.parameters()).device, torch.float32)
         if image.shape[1] != self.channels:
             raise DynqError(f'the network takes images of {self.channels} channels, not {image.shape[1]}.')
-        with _ONE_RUN:
+        with self._alone:
             self._cost = self._cost or measure_cost(net, self.channels)
         height, width = image.shape[-2:]
         usage = BitUsage(self._cost, tile_boxes(height, width, tiling), height, width, static=net.static_bits())
@@ -115,15 +135,15 @@ class Quantized:
                 usage.add(indices, net.plan.adaptive, bits)
             return finite(result)
 
-        with _ONE_RUN:
+        with self._alone:
             return run_tiled(image, tiling, run, levels).clamp(0, 1), usage
 
     def upscale(self, image: NDArray[Any] | str | PathLike[str]) -> NDArray[Any]:
         """Super-resolve a picture.
 
         Args:
-            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; or a file. Of colours, a network of
-                one channel enlarges Y; Cb and Cr become larger bicubically.
+            image: (H, W, 3) RGB or (H, W) grey: uint8, uint16, or float in [0, 1]; an image of Pillow; or a file. Of
+                colours, a network of one channel enlarges Y; Cb and Cr become larger bicubically.
 
         Returns:
             Of the same type and as many channels, ``scale`` times as high and wide.
@@ -133,6 +153,17 @@ class Quantized:
     def reference(self, image: NDArray[Any] | str | PathLike[str]) -> NDArray[Any]:
         """What the float network makes of a picture; see ``upscale``."""
         return self._upscale(image, Mode.FLOAT)
+
+    def upscale_with_bits(self, image: NDArray[Any] | str | PathLike[str]) -> tuple[NDArray[Any], BitUsage]:
+        """``upscale`` and ``bits`` in one run."""
+        used = []
+
+        def run(pixels: NDArray[Any], levels: int) -> NDArray[Any]:
+            result, usage = self._run_pixels(pixels, Mode.EXACT, levels)
+            used.append(usage)
+            return result
+
+        return upscale_image(image, Upscaler(self.channels, self.network.scale, run)), used[0]
 
     def _upscale(self, image: NDArray[Any] | str | PathLike[str], mode: Mode) -> NDArray[Any]:
         def run(pixels: NDArray[Any], levels: int) -> NDArray[Any]:
@@ -204,15 +235,12 @@ class Quantized:
         """Save a checkpoint that describes itself; ``dynq_basicsr.load`` and BasicSR's option files take it."""
         save_atomically(self.checkpoint(), Path(path))
 
-    def export(
-        self, folder: str | PathLike[str], also: Mapping[str, bytes] | None = None, marks: Sequence[str] = (MANIFEST,)
-    ) -> list[Exported]:
+    def export(self, folder: str | PathLike[str], also: Mapping[str, bytes] | None = None) -> list[Exported]:
         """Write a model folder that runs without PyTorch.
 
         Args:
-            folder: Made, or replaced if it is a model folder.
+            folder: Made, or replaced if it is a model folder that nobody put anything into.
             also: Further files of the folder, by name.
-            marks: What tells such a folder.
 
         Returns:
             What became of each bit assignment, see ``export.freeze.freeze``.
@@ -222,7 +250,7 @@ class Quantized:
 
         device = next(self.network.parameters()).device
         try:
-            return freeze(self.network, Path(folder), self.tiling, also=also, marks=marks)
+            return freeze(self.network, Path(folder), self.tiling, also=also, traced=self._traced)
         finally:
             self.network.to(device, memory_format=torch.channels_last)
 
@@ -247,6 +275,10 @@ class PatchwiseNetwork:
         result, usage = self._quantized._run_pixels(image, Mode.EXACT, levels)
         report(f'{usage.fab():.2f} bits', len(self.boxes(image)))
         return result
+
+    def strips(self, image: NDArray[Any], levels: int, report: Callable[[str, int], None]) -> Iterator[NDArray[Any]]:
+        """What ``upscale`` gives, in one piece."""
+        yield self.upscale(image, levels, report)
 
 
 def as_batch(pixels: NDArray[Any]) -> Tensor:

@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from dynq_basicsr.archs import spandrel_arch
-from dynq_basicsr.archs.arch_options import check_network
+from dynq_basicsr.archs.arch_options import build_backbone, check_network
 from dynq_basicsr.archs.backbone import Backbone
 from dynq_basicsr.archs.community import import_spandrel
 from dynq_basicsr.backbones.checkpoints import is_quantized, load_weights, read_checkpoint
 from dynq_basicsr.backbones.recognise import recognise
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.imaging.image_bytes import IMAGE_SUFFIXES
+from dynq_basicsr.runtime.choices import CHECKPOINT
 
 _WAY_OUT = 'name its architecture and options with --arch NAME key=value (in Python, arch={...})'
 
@@ -58,16 +60,17 @@ def find_network(
     if not isinstance(model, str | os.PathLike):
         raise DynqError(f'model: must be a checkpoint or a torch.nn.Module, not {type(model).__name__}.')
     path = Path(model)
+    _refuse_other_things(path)
     state, description = read_checkpoint(path, None, 'the path of the model')
     if is_quantized(state):
         raise DynqError(f'{path}: is quantized already; export it with `dynq export`, or name the float checkpoint.')
     if arch is not None:
         check_network('--arch', arch)
-        return FloatNetwork(_loaded(arch, path), path, f'{arch["type"]}, as --arch says.')
+        return FloatNetwork(_loaded(arch, path, '--arch'), path, f'{arch["type"]}, as --arch says.')
     refusal = ''
     if found := recognise(state, scale or scale_in_name(path)):
         try:
-            backbone = _loaded(found.options, path)
+            backbone = _loaded(found.options, path, 'its options')
         except DynqError as error:
             refusal = f' It looks like {found.options["type"]}, but: {error}'
         else:
@@ -93,9 +96,19 @@ def find_network(
     )
 
 
-def _loaded(options: Mapping[str, object], path: Path) -> Backbone:
-    backbone = Backbone.of(dict(options))
-    load_weights(backbone.network, path, None, 'the path of the model')
+def _refuse_other_things(path: Path) -> None:
+    """Refuse what is no file of weights by its kind or name, before it is read as one."""
+    if path.is_dir():
+        held = path / CHECKPOINT
+        hint = f'it holds {CHECKPOINT}, which is quantized already' if held.is_file() else 'name a checkpoint in it'
+        raise DynqError(f'{path}: is a folder, not the float checkpoint; {hint}.')
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+        raise DynqError(f'{path}: is a picture; the float checkpoint comes first, the pictures behind it.')
+
+
+def _loaded(options: Mapping[str, object], path: Path, section: str) -> Backbone:
+    backbone = Backbone(build_backbone(options, section), dict(options))
+    load_weights(backbone.network, path, None, 'the path of the model', section)
     return backbone
 
 

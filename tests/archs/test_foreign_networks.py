@@ -136,7 +136,7 @@ def test_the_image_among_the_results_is_taken(give, output, images):
     assert net.description['output'] == output and plain.description['output'] is None
     for mode in Mode:
         assert torch.equal(net(images, mode=mode), plain(images, mode=mode))
-    with pytest.raises(DynqError, match='no such entry'):
+    with pytest.raises(DynqError, match='^output: Plain gives no entry 7; there are '):
         QuantizedSR(Plain(give=give), output=7)
 
 

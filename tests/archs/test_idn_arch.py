@@ -11,7 +11,7 @@ from basicsr.utils.matlab_functions import imresize
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from dynq_basicsr.archs.idn_arch import IDN, luma_of, upsample_bicubic
+from dynq_basicsr.archs.idn_arch import IDN, upsample_bicubic
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.backbones.checkpoints import load_weights
 from dynq_basicsr.quantization.cost import measure_cost
@@ -187,12 +187,6 @@ def test_the_six_convolutions_of_each_block_adapt(quantized):
     net = quantized('IDN')
     assert list(net.plan.adaptive) == ALL_CONVS and net.plan.static == net.plan.ends == ()
     assert type(net.backbone.upsample) is nn.ConvTranspose2d
-
-
-def test_luma_is_that_of_basicsr():
-    x = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(luma_of(x), rgb2ycbcr_pt(x, y_only=True), rtol=0, atol=1e-6)
-    assert torch.equal(luma_of(x.contiguous(memory_format=torch.channels_last)), luma_of(x))
 
 
 def test_macs_count_groups_and_the_transposed_convolution():

@@ -120,8 +120,13 @@ def test_which_entry_of_the_result_is_the_image(give, output):
 
 def test_a_given_entry_is_taken():
     assert probe(Giving(lambda x, y: {'lr': x, 'sr': y}), output='lr').scale == 1
-    with pytest.raises(DynqError, match="no such entry"):
+    with pytest.raises(DynqError, match="^output: Giving gives no entry 'hr'; there are 'lr', 'sr'"):
         probe(Giving(lambda x, y: {'lr': x, 'sr': y}), output='hr')
+    with pytest.raises(DynqError, match='^output: Giving gives no entry 5; there are 0, 1'):
+        probe(Giving(lambda x, y: (x, y)), output=5)
+    for output in (0, 1, 5, 'x'):
+        with pytest.raises(DynqError, match=f'^output: Bicubic gives one tensor, which has no entry {output!r}'):
+            probe(Bicubic(), output=output)
 
 
 def test_what_runs_more_than_once_and_what_differs():

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import shutil
+import time
 
 import cv2
 import numpy as np
@@ -20,10 +22,13 @@ from dynq_basicsr.commands.quantize import read_arch
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.plugins import load_plugins
 from dynq_basicsr.training.post_training import PostTraining
+from dynq_basicsr.workflow.quantized import Quantized
 from dynq_basicsr.workflow.recipes import METHODS
 
 plugin.register()
 pytest.importorskip('onnxruntime')
+
+from dynq_basicsr.export import freeze  # noqa: E402
 
 COMPACT = {'type': 'SRVGGNetCompact', 'num_feat': 8, 'num_conv': 4, 'upscale': 2}
 
@@ -65,9 +70,13 @@ def test_two_commands_from_a_checkpoint_to_upscaled_pictures(quantize, inputs, t
     graphs = sum(path.stat().st_size for path in (tmp_path / 'model').glob('a?.onnx'))
     assert float(row[1]) == pytest.approx(graphs / 1e6, abs=0.005)
     assert 2 <= float(row[2]) <= 8
+    assert 'Larger, as each of its 3 graphs, one for each choice of bits, is a whole network.' in told
     assert 'Calibrated with 5 pictures' in told and 'on 1 picture left out' in told
     files = {path.name for path in (tmp_path / 'model').iterdir()}
-    assert {'manifest.json', 'quantized.pth', 'options.yml', 'bits.png'} <= files
+    assert {'manifest.json', 'quantized.pth', 'options.yml', 'bits.png', 'report.html'} <= files
+    assert f'To look at: {tmp_path / "model/report.html"}' in told
+    page = (tmp_path / 'model/report.html').read_text(encoding='utf-8')
+    assert 'Pictures were left out of calibration.' in page and 'the quantized one in ONNX Runtime.' in page
     assert cv2.imread(str(tmp_path / 'model/bits.png')) is not None
     line = ['upscale', '--model', str(tmp_path / 'model'), str(inputs / 'photos'), '--output', str(tmp_path / 'out')]
     assert main(line) == 0
@@ -86,10 +95,25 @@ def test_the_checkpoint_in_the_folder_is_the_network_of_its_graphs(quantize, inp
     assert np.array_equal(api.load(tmp_path / 'again').upscale(photo), folder.upscale(photo))
 
 
+def test_seconds_are_all_of_them(quantize, monkeypatch, capfd):
+    """Those before an interruption, and those of the export, too."""
+    export, now = Quantized.export, time.perf_counter
+    skipped = []
+
+    def slow(*words, **options):
+        skipped.append(1000)
+        return export(*words, **options)
+
+    monkeypatch.setattr(Quantized, 'export', slow)
+    monkeypatch.setattr('dynq_basicsr.commands.quantize.time.perf_counter', lambda: now() + sum(skipped))
+    assert quantize('--method', 'minmax') == 0
+    assert 1000 < int(re.search(r'minmax W4A4.* (\d+)\n', capfd.readouterr().out)[1]) < 1100
+
+
 def test_without_graphs(quantize, tmp_path):
     assert quantize('--no-export') == 0
     files = sorted(path.name for path in (tmp_path / 'model').iterdir())
-    assert files == ['bits.png', 'options.yml', 'pictures.txt', 'quantized.pth']
+    assert files == ['bits.png', 'dynq.sha256', 'options.yml', 'pictures.txt', 'quantized.pth', 'report.html']
     assert quantize('--no-export', '--bits', '5') == 0
 
 
@@ -104,6 +128,10 @@ def test_without_graphs(quantize, tmp_path):
         (['--arch', 'SRVGGNetCompakt'], "Did you mean 'SRVGGNetCompact'"),
         (['--arch', 'SRVGGNetCompact', 'num_feat:8'], 'key=value'),
         (['--device', 'strange'], 'is not usable here'),
+        (['--arch', 'SRVGGNetCompact', 'num_feat=1e'], "--arch.num_feat: must be a number, as 64, not '1e'"),
+        (['--arch', 'EDSR', 'num_in_ch=3', 'num_out_ch=3', 'rgb_mean=5'], '--arch: EDSR refuses its options'),
+        (['--arch', 'SRVGGNetCompact', 'num_feat=9'], 'does not fit SRVGGNetCompact'),
+        (['--arch', 'SRVGGNetCompact', 'num_feat=9'], 'Compare --arch with the checkpoint.'),
     ],
 )
 def test_mistakes_cost_a_sentence_and_leave_nothing(more, told, quantize, tmp_path, capfd):
@@ -117,8 +145,49 @@ def test_a_folder_of_something_else_is_left_alone(quantize, tmp_path, capfd):
     (tmp_path / 'model').mkdir()
     (tmp_path / 'model/diary.txt').write_text('mine')
     assert quantize() == 2
-    assert 'holds files, but no model' in capfd.readouterr().err
+    assert 'holds diary.txt, but is no model folder' in capfd.readouterr().err
     assert [path.name for path in (tmp_path / 'model').iterdir()] == ['diary.txt']
+
+
+def test_what_a_training_left_in_the_folder_stays(quantize, tmp_path, capfd):
+    assert quantize('--no-export') == 0
+    (tmp_path / 'model/experiments').mkdir()
+    (tmp_path / 'model/experiments/weeks.pth').write_text('of work')
+    assert quantize() == 2
+    assert 'holds experiments, which was not written with the model' in capfd.readouterr().err
+    assert main(['export', str(tmp_path / 'model/quantized.pth'), '-o', str(tmp_path / 'model')]) == 2
+    assert (tmp_path / 'model/experiments/weeks.pth').read_text() == 'of work'
+
+
+def test_a_link_as_the_folder(quantize, tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'model').symlink_to(tmp_path / 'disk', target_is_directory=True)
+    assert quantize('--no-export') == quantize('--no-export', '--bits', '5') == 0
+    assert (tmp_path / 'model').is_symlink() and (tmp_path / 'disk/quantized.pth').is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['disk', 'model']
+
+
+@pytest.mark.parametrize('what', ['agreement', 'bit_map', 'export'])
+def test_calibration_is_lost_to_nothing_before_the_folder_is_there(what, quantize, tmp_path, monkeypatch, capfd):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Quantized, what, interrupted)
+        assert quantize('--method', 'minmax') == 130
+    told = capfd.readouterr().err
+    assert told.endswith('dynq_basicsr: interrupted; the same command goes on from there.\n')
+    assert [path.name for path in tmp_path.iterdir()] == ['.model.work']
+    monkeypatch.setattr(PostTraining, 'step', None)
+    assert quantize('--method', 'minmax') == 0
+    assert [path.name for path in tmp_path.iterdir()] == ['model']
+
+
+def test_the_network_is_traced_once(quantize, monkeypatch):
+    seen = []
+    monkeypatch.setattr(freeze, 'trace_network', lambda *a, trace=freeze.trace_network: seen.append(a) or trace(*a))
+    assert quantize('--method', 'minmax') == 0
+    assert len(seen) == 1
 
 
 def test_two_commands_on_one_folder(quantize, tmp_path, capfd):
@@ -139,7 +208,8 @@ def test_an_interruption_says_what_is_true(quantize, tmp_path, capfd, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(PostTraining, 'step', interrupted)
         assert quantize('--no-export') == 130
-    assert told in capfd.readouterr().err
+    told = f'dynq_basicsr: interrupted; the same command {told}.\n'
+    assert capfd.readouterr().err.endswith(told)
     assert [path.name for path in tmp_path.iterdir()] == (['.model.work'] if after > 1 else [])
     assert quantize('--no-export') == 0
     assert [path.name for path in tmp_path.iterdir()] == ['model']
@@ -167,7 +237,7 @@ def test_what_cannot_be_exported_is_quantized_all_the_same(quantize, tmp_path, c
     monkeypatch.setattr('dynq_basicsr.export.freeze.freeze', refuse)
     assert quantize() == 2
     assert 'no graph can be made. The network is quantized' in capfd.readouterr().err
-    assert (tmp_path / 'model/quantized.pth').is_file()
+    assert (tmp_path / 'model/quantized.pth').is_file() and [path.name for path in tmp_path.iterdir()] == ['model']
 
 
 def test_pictures_that_do_not_serve_are_named(quantize, inputs, tmp_path, capfd):
@@ -269,6 +339,30 @@ def test_a_quantized_checkpoint_is_refused(quantize, inputs, tmp_path, capfd):
     line = ['quantize', str(tmp_path / 'model/quantized.pth'), str(inputs / 'photos'), '-o', str(tmp_path / 'twice')]
     assert main(line) == 2
     assert 'is quantized already' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('model', 'told'),
+    [
+        ('photos/0.jpg', '0.jpg: is a picture; the float checkpoint comes first'),
+        ('photos', 'photos: is a folder, not the float checkpoint; name a checkpoint in it'),
+    ],
+)
+def test_what_is_no_checkpoint_at_all(model, told, quantize, tmp_path, capfd):
+    assert quantize(model=model) == 2
+    assert told in capfd.readouterr().err
+
+
+def test_a_model_folder_is_no_float_checkpoint(quantize, tmp_path, capfd):
+    assert quantize('--no-export') == 0
+    assert quantize('-o', str(tmp_path / 'twice'), model=tmp_path / 'model') == 2
+    assert 'it holds quantized.pth, which is quantized already' in capfd.readouterr().err
+
+
+def test_the_next_command_can_be_copied(quantize, tmp_path, capfd):
+    assert quantize('--no-export', '-o', str(tmp_path / 'my model')) == 0
+    words = shlex.split(capfd.readouterr().out.splitlines()[-1].removeprefix('Next: '))
+    assert words == ['dynq', 'upscale', '-m', str(tmp_path / 'my model'), 'PICTURES', '-o', 'RESULTS']
 
 
 def test_an_architecture_on_the_command_line():

@@ -8,10 +8,13 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image, ImageCms
 
 from dynq_basicsr import cli
 from dynq_basicsr.commands import upscale as command
+from dynq_basicsr.imaging import image_files
 from dynq_basicsr.imaging.patch_grid import TilingOptions
+from dynq_basicsr.imaging.pictures import read_picture
 from dynq_basicsr.runtime import upscale_files
 from dynq_basicsr.runtime.model import FrozenModel
 from dynq_basicsr.runtime.router import Router, RunOptions
@@ -59,7 +62,7 @@ def test_a_folder_becomes_a_folder(run, model, photo, tmp_path):
         found = load(tmp_path / 'out' / f'{name.split(".")[0]}_x2.png')
         np.testing.assert_array_equal(found[..., ::-1], expected)
     lines = out.splitlines()
-    assert len(lines) == 4 and lines[-1] == '3 upscaled'
+    assert len(lines) == 4 and lines[-1].startswith('3 upscaled (') and lines[-1].endswith(' images a second)')
     assert '80x30 -> 160x60, high: 1, low: 1, mid: 1' in lines[0]
 
 
@@ -104,7 +107,7 @@ def test_finished_files_are_left_out(run, photo, tmp_path):
     code, out, _ = run(tmp_path / 'in')
     assert code == 0 and out.splitlines()[-1] == '1 upscaled, 1 already there'
     assert (tmp_path / 'out/a_x2.png').read_bytes() == b'there already'
-    assert run(tmp_path / 'in', '--overwrite')[1].splitlines()[-1] == '2 upscaled'
+    assert run(tmp_path / 'in', '--overwrite')[1].splitlines()[-1].startswith('2 upscaled (')
     assert load(tmp_path / 'out/a_x2.png').shape == (40, 40, 3)
 
 
@@ -116,7 +119,7 @@ def test_corrupt_files_are_reported_and_left_out(run, photo, tmp_path):
     (tmp_path / 'in/empty.jpg').write_bytes(b'')
     (tmp_path / 'in/text.webp').write_text('no image')
     code, out, err = run(tmp_path / 'in')
-    assert code == 1 and out.splitlines()[-1] == '2 upscaled, 3 failed'
+    assert code == 1 and out.splitlines()[-1].startswith('2 upscaled, 3 failed (')
     assert files_below(tmp_path / 'out') == ['a_x2.png', 'z_x2.png']
     for line, name in zip(err.splitlines(), ('cut.png', 'empty.jpg', 'text.webp'), strict=True):
         assert line.startswith('dynq_basicsr: error: ') and f'{name}: the image is' in line
@@ -166,13 +169,108 @@ def test_sixteen_bits_stay_where_the_format_has_them(run, photo, tmp_path):
     assert code == 1 and 'f.tiff: the image has 32 bits per channel; convert it to 8 or 16' in err
 
 
-def test_a_photograph_is_turned_as_its_camera_says(run, photo, tmp_path):
-    Image = pytest.importorskip('PIL.Image')
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.fromarray(photo(20, 30)).save(tmp_path / 'a.jpg', exif=exif)
-    run(tmp_path / 'a.jpg')
-    assert load(tmp_path / 'out/a_x2.png').shape == (60, 40, 3)
+@pytest.mark.parametrize('source, channels', [('a.jpg', 3), ('a.png', 4), ('a.webp', 4), ('a.tiff', 4)])
+@pytest.mark.parametrize('ending', ['png', 'webp', 'same'])
+def test_pictures_keep_what_they_carry(run, photo, tmp_path, source, channels, ending):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    exif, pixels = Image.Exif(), np.dstack([photo(20, 30), np.full((20, 30), 99, np.uint8)])[..., :channels]
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 8, 'somebody'
+    if source == 'a.webp':
+        exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 300.0
+    options = {} if source == 'a.webp' else {'dpi': (300, 300)}
+    Image.fromarray(pixels).save(tmp_path / source, exif=exif.tobytes(), icc_profile=profile, **options)
+    assert run(tmp_path / source, '--format', ending)[0] == 0
+    target = tmp_path / 'out' / f'a_x2.{ending}' if ending != 'same' else tmp_path / 'out' / source.replace('.', '_x2.')
+    result = read_picture(target)
+    assert result.colour.shape == (60, 40, 3) and (result.alpha is None) == (channels == 3)
+    assert result.metadata.icc == profile and result.metadata.dpi == pytest.approx((300, 300), rel=1e-3)
+    with Image.open(target) as image:
+        assert image.getexif()[ExifTags.Base.Artist] == 'somebody' and ExifTags.Base.Orientation not in image.getexif()
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_large_results_are_written_in_rows(run, make_model, photo, tmp_path, monkeypatch, channels):
+    folder = make_model(channels=channels).folder
+    pictures = {'colour': photo(140, 90), 'grey': photo(140, 90)[..., 0], 'deep': photo(70, 90).astype(np.uint16) * 257,
+                'alpha': np.dstack([photo(140, 90), photo(140, 90, seed=5)[..., 0]])}  # fmt: skip
+    for name, pixels in pictures.items():
+        save(tmp_path / f'in/{name}.png', pixels)
+    assert run(tmp_path / 'in', folder=folder)[0] == 0
+    monkeypatch.setattr(image_files, 'LARGE', 0)
+    monkeypatch.setattr(upscale_files, 'write_picture', None)
+    assert run(tmp_path / 'in', folder=folder, output=tmp_path / 'rows')[0] == 0
+    for name in pictures:
+        whole, rows = (load(tmp_path / place / f'{name}_x2.png') for place in ('out', 'rows'))
+        np.testing.assert_array_equal(rows, whole, strict=True)
+
+
+def test_what_a_format_cannot_keep_is_said(run, photo, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    profile = profile[:16] + b'GRAY' + profile[20:]
+    save(tmp_path / 'b.bmp', photo(20, 20))
+    Image.fromarray(photo(20, 20)[..., 0]).save(tmp_path / 'a.png', icc_profile=profile)
+    _, out, _ = run(tmp_path / 'a.png', tmp_path / 'b.bmp', '--format', 'webp')
+    first, second, _ = out.splitlines()
+    assert first.endswith('; its colour profile is left out') and second.endswith(' s')
+
+
+def test_animations_are_refused_and_other_formats_counted(run, photo, tmp_path):
+    frames = [Image.fromarray(photo(20, 20, seed=seed)) for seed in (1, 2)]
+    (tmp_path / 'in').mkdir()
+    frames[0].save(tmp_path / 'in/film.webp', save_all=True, append_images=frames[1:])
+    for name in ('a.gif', 'b.ppm', 'c.png'):
+        frames[0].save(tmp_path / 'in' / name)
+    code, out, err = run(tmp_path / 'in')
+    skipped, refused = err.splitlines()
+    assert code == 1 and out.splitlines()[-1] == '1 upscaled, 1 failed'
+    assert skipped.startswith('1 .gif, 1 .ppm skipped; of folders, .png, .jpg')
+    assert 'film.webp: holds 2 frames or pages' in refused
+    assert run(tmp_path / 'in/a.gif', tmp_path / 'in/b.ppm')[0] == 0
+
+
+def test_sizes_have_a_limit(run, photo, tmp_path):
+    save(tmp_path / 'a.png', photo(20, 20))
+    code, _, err = run(tmp_path / 'a.png', '--max-pixels', 1599)
+    assert code == 1 and '20 x 20 pixels would become 40 x 40, more than --max-pixels 1599; raise it' in err
+    assert run(tmp_path / 'a.png', '--max-pixels', 1600)[0] == 0
+    save(tmp_path / 'long.png', photo(1, 9000))
+    code, _, err = run(tmp_path / 'long.png', '--format', 'webp')
+    assert code == 1 and 'webp holds sides of 16383 pixels, not 18000 x 2; take --format png' in err
+
+
+def test_targets_that_are_empty_or_folders(run, photo, tmp_path):
+    for name in 'ab':
+        save(tmp_path / f'in/{name}.png', photo(9, 9))
+    (tmp_path / 'out/a_x2.png').mkdir(parents=True)
+    (tmp_path / 'out/b_x2.png').touch()
+    code, out, err = run(tmp_path / 'in')
+    assert code == 1 and out.splitlines()[-1] == '1 upscaled, 1 failed' and load(tmp_path / 'out/b_x2.png') is not None
+    assert 'a_x2.png: is a folder, where the result is to be; remove it' in err and len(err.splitlines()) == 1
+
+
+def test_shards_share_the_files(run, photo, tmp_path):
+    for name in 'edcba':
+        save(tmp_path / f'in/{name}.png', photo(9, 9))
+    assert run(tmp_path / 'in', '--shard', '2/2')[1].splitlines()[-1].startswith('2 upscaled')
+    assert files_below(tmp_path / 'out') == ['b_x2.png', 'd_x2.png']
+    files = [tmp_path / f'in/{name}.png' for name in 'cedab']  # the order of the command line decides nothing
+    assert run(*files, '--shard', '2/2')[1].splitlines()[-1] == '2 already there'
+    assert run(tmp_path / 'in', '--shard', '1/2')[1].splitlines()[-1].startswith('3 upscaled')
+    assert run(tmp_path / 'in', '--shard', '7/7')[1] == 'nothing to do\n'
+
+
+@pytest.mark.parametrize('encoding', ['utf-8:strict', 'cp1252:strict', 'ascii:strict'])
+def test_names_that_no_encoding_holds(model, photo, tmp_path, repository, encoding):
+    for name in (b'caf\xe9.png', '名.png'.encode()):
+        save(tmp_path / 'in' / os.fsdecode(name), photo(9, 9))
+    (tmp_path / 'in' / os.fsdecode(b'cut\xe9.png')).write_bytes(b'no image')
+    done = subprocess.run(
+        [sys.executable, '-m', 'dynq_basicsr.upscale', str(tmp_path / 'in'), '--model', str(model.folder), '--output',
+         str(tmp_path / 'out')],
+        capture_output=True, cwd=repository, env=os.environ | {'PYTHONIOENCODING': encoding},
+    )  # fmt: skip
+    assert done.returncode == 1 and b'2 upscaled, 1 failed' in done.stdout and b'Traceback' not in done.stderr
+    assert sorted(map(os.fsencode, os.listdir(tmp_path / 'out'))) == [b'caf\xe9_x2.png', '名_x2.png'.encode()]
 
 
 def test_grid_and_tier_are_passed_on(run, model, photo, tmp_path):
@@ -225,7 +323,10 @@ def test_options_that_do_not_fit(run, photo, tmp_path, options, message, monkeyp
     assert code == 2 and message in err and len(err.splitlines()) == 1 and not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('option', ['--patch=-1', '--batch=0', '--threads=0', '--patch=x', '--format=gif'])
+@pytest.mark.parametrize('option', [
+    '--patch=-1', '--batch=0', '--threads=0', '--patch=x', '--format=gif', '--shard=0/2', '--shard=3/2', '--shard=x',
+    '--max-pixels=0',
+])  # fmt: skip
 def test_values_that_argparse_refuses(run, tmp_path, option):
     with pytest.raises(SystemExit, match='2'):
         run(tmp_path, option)

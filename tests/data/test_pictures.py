@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynq_basicsr.data.pictures import WINDOW, read_any, window, with_channels
+from dynq_basicsr.data.pictures import WINDOW, read_any, window
 from dynq_basicsr.errors import DynqError
 
 
@@ -38,7 +38,6 @@ def test_grey(deep, photo):
     grey = photo[..., 0]
     image = read_any(encoded(grey.astype(np.uint16) * 257 if deep else grey), 'a picture')
     assert image.shape[0] == 1 and np.array_equal(image[0].numpy(), grey)
-    assert torch.equal(with_channels(image, 3), image.expand(3, -1, -1)) and with_channels(image, 1) is image
 
 
 def test_what_does_not_decode_is_named():

@@ -76,7 +76,7 @@ def test_another_scale(refuse, edsr):
 def test_folders_that_hold_something_else(refuse, edsr, tmp_path):
     (tmp_path / 'photos').mkdir()
     (tmp_path / 'photos' / 'a.png').write_bytes(b'a photo')
-    assert 'photos: holds files, but no model (no manifest.json)' in refuse(edsr, tmp_path / 'photos')
+    assert 'photos: holds a.png, but is no model folder that may be replaced' in refuse(edsr, tmp_path / 'photos')
     assert (tmp_path / 'photos' / 'a.png').read_bytes() == b'a photo'
     assert 'a.png: is a file; name a folder' in refuse(edsr, tmp_path / 'photos' / 'a.png')
 

@@ -10,7 +10,8 @@ from torch import nn
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
 from dynq_basicsr.archs.quantized_arch import QuantizedSR  # noqa: E402
-from dynq_basicsr.export.freeze import why_not_exportable  # noqa: E402
+from dynq_basicsr.errors import DynqError  # noqa: E402
+from dynq_basicsr.export.freeze import trace  # noqa: E402
 from dynq_basicsr.export.tracing import with_deep_stack  # noqa: E402
 
 C = 8
@@ -56,15 +57,25 @@ class SizesInPython(Plain):
 def test_before_calibration(kind, refused):
     torch.manual_seed(0)
     net = QuantizedSR(kind(), W4A4, {'type': 'AdaBM'})
-    refusal = why_not_exportable(net)
-    assert refused in refusal if refused else not refusal
+    if refused:
+        with pytest.raises(DynqError, match=refused):
+            trace(net)
+    else:
+        traced = trace(net)
+        assert traced.fits(net)
+        with torch.no_grad():
+            net.backbone.a.weight.add_(1)  # quantized, no part of the graph
+            assert traced.fits(net)
+            net.backbone.up.weight.add_(1)
+            assert not traced.fits(net)
     assert net.training and not net.calibrated
 
 
 @pytest.mark.parametrize('part', ['weight', 'activation'])
 def test_grids_of_no_integers(part):
     net = QuantizedSR(Plain(), W4A4 | {part: {'bits': 4, 'grid': 'literal'}})
-    assert f'a: quantization.{part}.grid is literal, whose ' in why_not_exportable(net)
+    with pytest.raises(DynqError, match=f'a: quantization.{part}.grid is literal, whose '):
+        trace(net)
 
 
 def test_room_for_recursion():

@@ -48,7 +48,7 @@ def test_y_by_the_network_and_chroma_bicubically(kind, shape, photo):
 
 
 def test_luma_is_that_of_training(photo):
-    basicsr_side = pytest.importorskip('dynq_basicsr.archs.idn_arch')
+    basicsr_side = pytest.importorskip('dynq_basicsr.data.channels')
     image = photo(9, 11)
     expected = basicsr_side.luma_of(torch.from_numpy(image.transpose(2, 0, 1) / np.float32(255))[None])[0, 0].numpy()
     np.testing.assert_allclose(luma_of(image)[..., 0], expected, rtol=0, atol=2e-7)

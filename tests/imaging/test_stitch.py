@@ -35,6 +35,26 @@ def test_a_field_of_places_comes_out_as_it_went_in(height, width, size, step, me
     np.testing.assert_array_equal(found[..., 0], truth)
 
 
+@pytest.mark.parametrize('size, step, merge, feather', [
+    (16, 16, 'average', 0), (16, 12, 'split', 0), (16, 5, 'average', 0), (16, 11, 'split', 5), (16, 8, 'average', 8),
+])  # fmt: skip
+@pytest.mark.parametrize('height', [7, 41, 64])
+def test_rows_taken_one_after_the_other_are_those_of_the_whole(size, step, merge, feather, height):
+    tiling, random = TilingOptions(size, step, patch_merge=merge), np.random.default_rng(2)
+    results = {box: np.float32(random.random((3, 2 * (box[2] - box[0]), 2 * (box[3] - box[1]))))
+               for box in tile_boxes(height, 50, tiling)}  # fmt: skip
+    tallest = 2 * max(bottom - top for top, _, bottom, _ in results)
+    whole, held = (Canvas(height, 50, 3, 2, tiling, feather, 255, rows) for rows in (None, tallest))
+    parts, tops = [], sorted({box[0] for box in results})
+    for top, end in zip(tops, [*tops[1:], height], strict=True):
+        for box, result in results.items():
+            if box[0] == top:
+                whole.place(box, result)
+                held.place(box, result)
+        parts.append(held.take(2 * end))
+    np.testing.assert_array_equal(np.concatenate(parts), whole.finish(), strict=True)
+
+
 def test_fades_are_ramps_around_the_middle_of_the_overlap():
     tiling = TilingOptions(16, 10)
     line = fill(tiling, 1, 26, 4, 255, lambda box: np.full((1, 2, 2 * (box[3] - box[1])), float(box[1] > 0)))[0, :, 0]

@@ -7,7 +7,7 @@ from basicsr.data import build_dataset
 from basicsr.models import build_model
 from basicsr.utils.color_util import bgr2ycbcr
 
-from dynq_basicsr.archs.idn_arch import as_channels
+from dynq_basicsr.data.channels import as_channels
 
 
 @pytest.fixture

@@ -106,6 +106,8 @@ def test_patches_of_an_option_file_may_be_others(option_file, image, tmp_path, m
         (['--model', 'model', '--out', 'maps', '--checkpoint', 'x.pth'], 'name the checkpoint as --model'),
         (['--model', 'model', '--out', 'maps', '--patch', '-1'], '--patch: must be'),
         (['--model', 'nothing.pth', '--out', 'maps'], 'nothing.pth'),
+        (['--model', 'model', '--out', 'bits.jpg'], 'bits.jpg: bit maps are PNG files; name a .png, or a folder'),
+        (['--model', 'model', '--out', 'bits.pdf'], 'bits.pdf: bit maps are PNG files'),
     ],
 )
 def test_mistakes_cost_a_sentence(more, told, model, image, tmp_path, monkeypatch, capsys):
@@ -113,3 +115,48 @@ def test_mistakes_cost_a_sentence(more, told, model, image, tmp_path, monkeypatc
     (tmp_path / 'exported').mkdir()
     assert cli.main(['report', 'bitmaps', str(image), *more]) == 2
     assert told in (error := capsys.readouterr().err) and 'Traceback' not in error
+    assert not list(tmp_path.glob('bits.*'))
+
+
+@pytest.mark.parametrize('way', ['itself', 'link', 'hard link', 'another'])
+def test_no_picture_is_replaced(way, model, image, tmp_path, capsys):
+    own, out = tmp_path / 'own.png', tmp_path / 'maps' / 'own.png'
+    own.write_bytes(image.read_bytes())
+    out.parent.mkdir()
+    pictures = [own]
+    if way == 'itself':
+        out = own
+    elif way == 'link':
+        out.symlink_to(own)
+    elif way == 'hard link':
+        out.hardlink_to(own)
+    else:
+        pictures.append(tmp_path / 'maps/own_bits.png')
+        pictures[1].write_bytes(image.read_bytes())
+        out = out.parent
+    line = ['report', 'bitmaps', '--model', str(model), *map(str, pictures), '--out', str(out)]
+    assert cli.main(line) == 2
+    assert 'is one of the pictures' in capsys.readouterr().err
+    assert all(one.read_bytes() == image.read_bytes() for one in pictures)
+
+
+def test_a_bad_picture_does_not_end_the_others(model, image, tmp_path, capsys):
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    for name in ('a.png', 'c.png'):
+        (photos / name).write_bytes(image.read_bytes())
+    (photos / 'b.png').write_bytes(b'no picture')
+    line = ['report', 'bitmaps', '--model', str(model), str(photos), '-o', str(tmp_path / 'maps')]
+    assert cli.main(line) == 1
+    told = capsys.readouterr()
+    assert told.err.count('error: ') == 1 and 'b.png' in told.err and 'Traceback' not in told.err
+    assert sorted(path.name for path in (tmp_path / 'maps').iterdir()) == ['a_bits.png', 'c_bits.png']
+
+
+def test_two_maps_of_one_name_have_advice_that_fits(model, image, tmp_path, capsys):
+    for name in ('a.png', 'a.bmp'):
+        (tmp_path / name).write_bytes(image.read_bytes())
+    names = [str(tmp_path / name) for name in ('a.png', 'a.bmp')]
+    assert cli.main(['report', 'bitmaps', '--model', str(model), *names, '--out', str(tmp_path / 'maps')]) == 2
+    error = capsys.readouterr().err
+    assert 'draw them into different folders' in error and '--format' not in error

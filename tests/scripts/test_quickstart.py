@@ -128,6 +128,15 @@ def test_the_table_has_the_figures_of_the_pictures(quickstart, prepared):
     assert pictures == {'a_bits.png', 'a_crops.png', 'b_bits.png', 'b_crops.png'}
 
 
+def test_the_report_shows_the_photographs_beside_their_ground_truth(quickstart, prepared):
+    pytest.importorskip('onnxruntime')
+    page = quickstart.report(prepared)
+    assert page == prepared / 'report.html'
+    text = page.read_text(encoding='utf-8')
+    assert text.count('alt="ax4, ground truth"') == text.count('alt="bx4, ground truth"') == 1
+    assert 'the quantized one in ONNX Runtime.' in text
+
+
 def test_a_failure_of_dynq_quantize_ends_it(quickstart, monkeypatch, tmp_path):
     monkeypatch.setattr(quickstart, 'WEIGHTS', 'absent.pth')
     with pytest.raises(DynqError, match='dynq quantize failed'):

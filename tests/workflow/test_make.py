@@ -101,9 +101,12 @@ def test_an_interrupted_call_goes_on(after, compact, photos, short, tmp_path, mo
         patch.setattr(module.PostTraining, 'step', lambda self, i, *rest: seen.append(i) or step(self, i, *rest))
         resumed = quantize(compact, photos, device='cpu', work=work)
     assert seen == list(range(after + 1, 8))
-    assert not work.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.PostTraining, 'step', None)
+        complete = quantize(compact, photos, device='cpu', work=work)
     for name, value in state(whole).items():
-        assert torch.equal(value, state(resumed)[name]), name
+        assert torch.equal(value, state(resumed)[name]) and torch.equal(value, state(complete)[name]), name
+    assert complete.report['bits'] == whole.report['bits'] and complete.report['psnr'] == whole.report['psnr']
 
 
 @pytest.mark.parametrize('damage', ['other', 'cut'])
@@ -115,7 +118,6 @@ def test_what_belongs_to_another_call_is_not_taken_up(damage, compact, photos, s
         work.write_bytes(b'PK\x03\x04 cut off')
     made = quantize(compact, photos, device='cpu', work=work)
     assert made.report['stages']['calibration'] > 0
-    assert not work.exists()
 
 
 def test_devices():
@@ -133,6 +135,8 @@ def test_devices():
         ({'device': 5.5}, 'is not usable here'),
         ({'method': ['adabm']}, 'method: must be one of'),
         ({'method': 'adabn'}, "Did you mean 'adabm'"),
+        ({'output': 0}, '^output: SRVGGNetCompact gives one tensor, which has no entry 0; leave it out'),
+        ({'output': 'x'}, "^output: SRVGGNetCompact gives one tensor, which has no entry 'x'"),
         ({'recipe': 'x' * 500}, r'recipe: adabm has fast and plus and paper, not .{1,80}$'),
     ],
 )
@@ -153,6 +157,28 @@ def test_networks_of_other_precision_and_wrapped_ones(compact, photos):
         assert quantize(model, photos, method='minmax', device='cpu').network.scale == 2
     with pytest.raises(DynqError, match='TorchScript'):
         quantize(torch.jit.trace(net, torch.rand(1, 3, 8, 8)), photos)
+
+
+def test_a_range_that_seems_wrong_is_told(photos, caplog):
+    class Enlarging(nn.Module):
+        """Trained, one might say: it enlarges values in [0, 1]."""
+
+        def __init__(self):
+            super().__init__()
+            self.head, self.one, self.two, self.last = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+            for layer in self.children():
+                nn.init.dirac_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+        def forward(self, x):
+            y = self.two(self.one(self.head(x)).clamp(-0.1, 1.1))
+            return self.last(nn.functional.interpolate(y, scale_factor=2, mode='bicubic'))
+
+    for value_range, told in ((255, True), (1, False), (None, False)):
+        caplog.clear()
+        quantize(Enlarging(), photos, method='minmax', value_range=value_range, device='cpu')
+        assert ('Enlarging works on values from 0 to 1, as ' in caplog.text) == told
+        assert ('but 0 to 255 was assumed; set value_range: 1.' in caplog.text) == told
 
 
 def test_nothing_of_the_process_changes(compact, photos):

@@ -4,9 +4,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from dynq_basicsr.data.pictures import WINDOW, as_float
+from dynq_basicsr.data.channels import as_float
+from dynq_basicsr.data.pictures import WINDOW
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.workflow.pictures import gather
 
@@ -95,8 +97,9 @@ def test_what_python_holds(images):
         (torch.rand(3, 40, 40) * 255, 'divide them by 255'),
         (torch.full((3, 40, 40), float('nan')), 'must lie in'),
         (torch.rand(4, 40, 40), '1 or 3 channels'),
-        (np.zeros((40, 40, 2), np.uint8), 'an array must be'),
-        (np.zeros((40, 40, 3), np.int32), 'an array must be'),
+        (np.zeros((40, 40, 2), np.uint8), 'images: an image must be'),
+        (np.zeros((40, 40, 3), np.int32), 'images: an image must be'),
+        (np.zeros((40, 40, 3)) + 9, 'images: an image of floats must lie'),
         (np.zeros((8, 40, 3), np.uint8), 'smaller than 16 pixels'),
         ([], 'there are none'),
         (7, 'not int'),
@@ -153,3 +156,31 @@ def test_a_name_with_a_line_break_is_left_out(folder):
     found = gather(folder, 100, 3, 1)
     assert len(found.calibration) + len(found.held_out) == 11
     assert 'line break' in found.notes[0] and '\n' not in found.notes[0]
+
+
+class Like:
+    """What says how it is an array."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        lambda array: array.astype(np.uint16) * 257,
+        Image.fromarray,
+        lambda array: Image.fromarray(np.dstack([array, 255 - array[..., 0]])),
+        Like,
+        lambda array: torch.from_numpy(array).permute(2, 0, 1),
+    ],
+    ids=['uint16', 'Pillow', 'with transparency', 'like an array', 'tensor'],
+)
+def test_all_kinds_are_read_as_the_file_is(given):
+    array = photo(0)
+    for images in (given(array), [given(array)]):
+        (found,) = gather(images, 1, 3, 1).calibration
+        assert found.dtype == torch.uint8 and np.array_equal(found.permute(1, 2, 0).numpy(), array)

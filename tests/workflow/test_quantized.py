@@ -1,18 +1,21 @@
 """The object that a quantized network is, saved, loaded and exported."""
 
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from dynq_basicsr import quantize
 from dynq_basicsr.archs.arch_options import build_backbone
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.patch_grid import TilingOptions
+from dynq_basicsr.workflow.quantized import Quantized
 from dynq_basicsr.workflow.restore import restore
 
 
@@ -30,6 +33,26 @@ def test_tensors_and_arrays_give_the_same(quantized, photos):
     assert result.shape == (3, 112, 120) and 0 <= result.min() <= result.max() <= 1
     assert torch.equal(quantized(tensor[None])[0], result)
     assert np.array_equal(quantized(array), np.rint(result.numpy() * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def test_tensors_of_bytes_and_images_of_pillow(quantized, photos):
+    expected = quantized(photos[0])
+    tensor = torch.from_numpy(photos[0].transpose(2, 0, 1).copy())
+    for found in (quantized(tensor), quantized(tensor[None])[0]):
+        assert found.dtype == torch.uint8 and np.array_equal(found.permute(1, 2, 0).numpy(), expected)
+    assert np.array_equal(quantized(Image.fromarray(photos[0])), expected)
+    with pytest.raises(DynqError, match='not a tensor; give'):
+        quantized.upscale(tensor)
+
+
+def test_networks_do_not_wait_for_each_other(quantized, compact, photos):
+    other, attending = (quantize(compact, photos, method='minmax', device='cpu') for _ in range(2))
+    assert quantized._alone is Quantized(quantized.network)._alone is not other._alone
+    copied = pickle.loads(pickle.dumps(quantized))
+    assert np.array_equal(copied(photos[1]), quantized(photos[1])) and copied._alone is not quantized._alone
+    for one in (other, attending):
+        one.network.attention = nn.MultiheadAttention(4, 2)
+    assert other._alone is attending._alone
 
 
 def test_a_grey_picture_comes_out_grey(quantized, photos):

@@ -4,13 +4,13 @@
         --images datasets/benchmarks/Urban100 --count 10 [--threads 2] [--turns 3] [--json deploy.json]
 
 One run, the same images, the same patches: PyTorch float32 (contiguous and channels-last) and bfloat16 (autocast), ONNX
-Runtime float32, OpenVINO float32 and bfloat16 (where installed), and of each ``--model`` the graph with the middle
-number of bits for all patches (static) and the whole of it with policy, crop and stitch (routed). ``--flat-threshold``
-adds rows with the cheaper tier for flat patches, ``--only routed`` leaves out contestants whose name does not hold that
-word, and ``--mosaic 4096x2160`` takes one mosaic of the HR images instead of the images (as ``benchmark_large.py``), to
-see what flat patches of large images are worth. Every contestant has a process of its own; they take turns, and times
-and ratios are medians over the turns. Memory is the peak of a process, with Python and the libraries. ``router`` is the
-share of the time that is not spent in graphs.
+Runtime float32, OpenVINO float32 and bfloat16 (where installed; the models need ``dynq export --qdq`` for it), and of
+each ``--model`` the middle number of bits for all patches (static) and policy, crop and stitch (routed).
+``--flat-threshold`` adds rows with the cheaper tier for flat patches, ``--only routed`` leaves out contestants whose
+name does not hold that word, and ``--mosaic 4096x2160`` takes one mosaic of the HR images instead of the images (as
+``benchmark_large.py``), to see what flat patches of large images are worth. Every contestant has a process of its own;
+they take turns, and times and ratios are medians over the turns. Memory is the peak of a process, with Python and the
+libraries. ``router`` is the share of the time that is not spent in graphs.
 
 ``--images`` holds ``LR_bicubic/X<scale>`` and ``HR`` as the benchmarks do, or is a plain folder of LR images, for which
 there is no PSNR (on Y, ``scale`` pixels of border left out). Prints a Markdown table. Linux only.

@@ -205,26 +205,26 @@ def export_float(option_file: Path, folder: Path) -> None:
         writer.finish({
             'scale': scale, 'channels': channels, 'controller': None,
             'size': {'multiple': sizes.multiple, 'least': sizes.minimum},
-            'graphs': {'float': writer.add('float.onnx', program.model_proto.SerializeToString())},
+            'network': writer.add('network.onnx', program.model_proto.SerializeToString()),
+            'codes': {'float': {'grids': {}}},
             'policy': {'type': 'fixed', 'code': 'float'}, 'tiling': {},
         })  # fmt: skip
 
 
 def fix_code(model: Path, folder: Path) -> str:
-    """Copy a model folder without its policy: every patch goes through the graph with the middle number of bits.
+    """Copy a model folder without its policy: every patch runs at the middle number of bits.
 
     Returns:
-        The code of that graph.
+        Their code.
     """
     values = json.loads((model / MANIFEST).read_text(encoding='utf-8'))
-    graphs = Manifest.load(model).graphs
-    ordered = sorted(graphs, key=lambda code: graphs[code].fab or 0)
+    manifest = Manifest.load(model)
+    ordered = sorted(manifest.assignments, key=lambda code: manifest.assignments[code].fab or 0)
     code = ordered[len(ordered) // 2]
     with writing_folder(folder) as writer:
-        entry = values['graphs'][code]
-        for graph in filter(None, (graphs[code], graphs[code].qdq)):
-            writer.add(graph.path.name, graph.read())
-        only = {'graphs': {code: entry}, 'controller': None, 'policy': {'type': 'fixed', 'code': code}}
+        for graph in filter(None, (manifest.network, manifest.network.end, manifest.qdq)):
+            writer.add(graph.path.name, graph.path.read_bytes())
+        only = {'codes': {code: values['codes'][code]}, 'controller': None, 'policy': {'type': 'fixed', 'code': code}}
         writer.finish(values | only)
     return code
 

@@ -2,7 +2,7 @@
 
     python scripts/profile_graph.py --model MODEL_DIR [--code a4] [--size 96] [--batch 1] [--threads 2] [--runs 20]
 
-One graph of a model folder on patches of noise. ``products`` is what the matrix products alone take, in whatever way
+The graph of a model folder on patches of noise. ``products`` is what the matrix products alone take, in whatever way
 pixels are laid before them: no rewriting of the rest makes the graph faster than that. Prints a Markdown table.
 """
 
@@ -13,11 +13,13 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from dynq_basicsr.errors import DynqError, check_number
+from dynq_basicsr.runtime.grids import inputs_of
 from dynq_basicsr.runtime.manifest import Manifest
 from dynq_basicsr.runtime.sessions import onnxruntime_session
 
@@ -25,7 +27,9 @@ PRODUCTS = ('MatMulIntegerToFloat', 'MatMulInteger', 'MatMul', 'Conv', 'FusedCon
 _WARM_UP = 3  # runs that are not counted
 
 
-def profile(content: bytes, image: np.ndarray, threads: int, runs: int) -> tuple[Counter, Counter]:
+def profile(
+    content: bytes, image: np.ndarray, threads: int, runs: int, numbers: Mapping[str, np.ndarray] | None = None
+) -> tuple[Counter, Counter]:
     """Milliseconds and number of kernels a run, by operator.
 
     Args:
@@ -33,19 +37,22 @@ def profile(content: bytes, image: np.ndarray, threads: int, runs: int) -> tuple
         image: Its input, (N, C, H, W).
         threads: Of the CPU.
         runs: How many are averaged.
+        numbers: Of grids, by the names of inputs.
     """
     with tempfile.TemporaryDirectory() as folder:
         session = onnxruntime_session(content, threads, str(Path(folder) / 'profile'))
+        first, *others = session.get_inputs()
+        given = {first.name: image} | {one.name: numbers[one.name] for one in others}
         for _ in range(_WARM_UP + runs):
-            session.run(None, {session.get_inputs()[0].name: image})
+            session.run(None, given)
         events = json.loads(Path(session.end_profiling()).read_text(encoding='utf-8'))
     kernels = [one for one in events if one.get('cat') == 'Node' and one['name'].endswith('_kernel_time')]
     counted = kernels[len(kernels) // (_WARM_UP + runs) * _WARM_UP :]
-    times, numbers = Counter(), Counter()
+    times, counts = Counter(), Counter()
     for one in counted:
         times[one['args']['op_name']] += one['dur'] / 1000 / runs
-        numbers[one['args']['op_name']] += 1 / runs
-    return times, numbers
+        counts[one['args']['op_name']] += 1 / runs
+    return times, counts
 
 
 def table(times: Counter, numbers: Counter) -> str:
@@ -64,17 +71,18 @@ def run(given: argparse.Namespace) -> None:
     for key in ('size', 'batch', 'threads', 'runs'):
         check_number(f'--{key}', getattr(given, key), 1, whole=True)
     manifest = Manifest.load(given.model)
-    codes = list(manifest.graphs)
+    codes = list(manifest.assignments)
     code = given.code or codes[len(codes) // 2]
     if code not in codes:
-        raise DynqError(f'--code {code}: {given.model} has no such graph; it has {", ".join(codes)}.')
+        raise DynqError(f'--code {code}: {given.model} has no such code; it has {", ".join(codes)}.')
     if given.size < manifest.least or given.size % manifest.multiple:
         raise DynqError(f'--size {given.size}: the network takes multiples of {manifest.multiple}, '
                         f'at least {manifest.least} pixels.')  # fmt: skip
     shape = given.batch, manifest.channels, given.size, given.size
     image = np.random.default_rng(0).random(shape, np.float32)
+    numbers = inputs_of(manifest.assignments[code].grids)
     print(f'{code}, {shape}, {given.threads} threads\n\n'
-          f'{table(*profile(manifest.graphs[code].read(), image, given.threads, given.runs))}')  # fmt: skip
+          f'{table(*profile(manifest.network.read(), image, given.threads, given.runs, numbers))}')  # fmt: skip
 
 
 def main() -> int:
@@ -82,7 +90,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', type=Path, required=True, help='a model folder')
-    parser.add_argument('--code', help='which of its graphs (default: the middle one)')
+    parser.add_argument('--code', help='at which of its bit assignments (default: the middle one)')
     parser.add_argument('--size', type=int, default=96, help='of the square patch, pixels (default: %(default)s)')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--threads', type=int, default=2)

@@ -62,7 +62,7 @@ def contestants(folder: Path) -> dict[str, tuple[Callable[[np.ndarray], np.ndarr
         enlarged = enlarge(image, (0, 0, *image.shape[:2]), SCALE)
         return np.rint(enlarged.clip(0, 255)).astype(np.uint8).transpose(1, 2, 0)
 
-    size = sum(path.stat().st_size for path in folder.glob('*.onnx') if not path.name.endswith('.qdq.onnx'))
+    size = sum(path.stat().st_size for path in (*folder.glob('*.onnx'), folder / 'manifest.json'))
     return {
         'bicubic': (bicubic, None),
         'float': (quantized.reference, (ROOT / WEIGHTS).stat().st_size),

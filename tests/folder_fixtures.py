@@ -1,4 +1,4 @@
-"""Model folders with one small convolution for each code, and the same networks in PyTorch; calibrated networks."""
+"""Model folders with a small convolution for each code, and the same networks in PyTorch; calibrated networks."""
 
 import hashlib
 import json
@@ -9,9 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dynq_basicsr.runtime.grids import top_of
 from dynq_basicsr.runtime.manifest import FORMAT, sealed
 
 CODES = ('low', 'mid', 'high')
+LAYER = 'body'
 
 
 class TinyNetwork(torch.nn.Module):
@@ -30,12 +32,16 @@ class TinyNetwork(torch.nn.Module):
         return F.pixel_shuffle(F.conv2d(x, self.weight, padding=1), self.scale)
 
 
-def save_graph(nodes: list, constants: dict[str, np.ndarray], path: Path, output: str = 'result') -> dict:
-    """Write an ONNX file from ``image`` to ``output``; its entry for the manifest."""
+def save_graph(
+    nodes: list, constants: dict[str, np.ndarray], path: Path, output: str = 'result', numbers: tuple[str, ...] = ()
+) -> dict:
+    """Write an ONNX file from ``image``, and numbers of grids that are bytes, to ``output``; its manifest entry."""
     onnx = pytest.importorskip('onnx', reason='the extra deploy is not installed')
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        nodes, 'tiny', [helper.make_tensor_value_info('image', kind, ['n', 'c', 'h', 'w'])],
+        nodes, 'tiny',
+        [helper.make_tensor_value_info('image', kind, ['n', 'c', 'h', 'w'])]
+        + [helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, []) for name in numbers],
         [helper.make_tensor_value_info(output, kind, None)],
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )  # fmt: skip
@@ -45,14 +51,18 @@ def save_graph(nodes: list, constants: dict[str, np.ndarray], path: Path, output
     return {'file': path.name, 'sha256': hashlib.sha256(content).hexdigest(), 'bytes': len(content)}
 
 
-def save_network(network: TinyNetwork, path: Path) -> dict:
-    """Write a network as ONNX."""
+def save_networks(networks: list[TinyNetwork], path: Path) -> dict:
+    """Write networks as one ONNX file, whose grid tells which of them runs: the first where ``top`` is 1, and so on."""
     onnx = pytest.importorskip('onnx', reason='the extra deploy is not installed')
+    node, top = onnx.helper.make_node, top_of(LAYER)
     nodes = [
-        onnx.helper.make_node('Conv', ['image', 'weight'], ['folded'], pads=[1, 1, 1, 1]),
-        onnx.helper.make_node('DepthToSpace', ['folded'], ['result'], blocksize=network.scale, mode='CRD'),
+        node('Cast', [top], ['number'], to=onnx.TensorProto.INT64),
+        node('Gather', ['weights', 'number'], ['weight'], axis=0),
+        node('Conv', ['image', 'weight'], ['folded'], pads=[1, 1, 1, 1]),
+        node('DepthToSpace', ['folded'], ['result'], blocksize=networks[0].scale, mode='CRD'),
     ]
-    return save_graph(nodes, {'weight': network.weight.numpy()}, path) | {'fab': 4.0}
+    weights = np.stack([one.weight.numpy() for one in (networks[0], *networks)])
+    return save_graph(nodes, {'weights': weights}, path, numbers=(top,))
 
 
 class Model:
@@ -66,7 +76,11 @@ class Model:
         self.manifest = {
             'format': FORMAT, 'scale': scale, 'channels': channels, 'scope': 'body', 'controller': None,
             'size': {'multiple': 1, 'least': 1},
-            'graphs': {code: save_network(net, folder / f'{code}.onnx') for code, net in self.networks.items()},
+            'network': save_networks(list(self.networks.values()), folder / 'network.onnx'),
+            'codes': {
+                code: {'fab': 4.0, 'grids': {LAYER: {'scale': 0.5, 'zero_point': 0, 'top': number}}}
+                for number, code in enumerate(CODES, 1)
+            },
             'policy': {'type': 'image_complexity', 'thresholds': [8.0, 20.0], 'codes': list(CODES)},
             'tiling': {'patch_size': 24, 'patch_step': 24, 'patch_merge': 'average'},
         }  # fmt: skip
@@ -92,11 +106,10 @@ def model(tmp_path) -> Model:
 
 @pytest.fixture
 def resave():
-    """``resave(model, code)``: write a graph again after its network was changed."""
+    """``resave(model)``: write the graph again after networks were changed."""
 
-    def save(model: Model, code: str) -> None:
-        model.manifest['graphs'][code] = save_network(model.networks[code], model.folder / f'{code}.onnx')
-        model.write()
+    def save(model: Model) -> None:
+        model.write(network=save_networks(list(model.networks.values()), model.folder / 'network.onnx'))
 
     return save
 

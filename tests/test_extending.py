@@ -140,14 +140,16 @@ def test_export_takes_the_quantizer_and_refuses_the_policy_with_the_reason(tmp_p
     from dynq_basicsr.export.check import agreement
     from dynq_basicsr.export.freeze import freeze
     from dynq_basicsr.imaging.patch_grid import TilingOptions
-    from dynq_basicsr.runtime.sessions import open_session
+    from dynq_basicsr.runtime.manifest import Manifest
+    from dynq_basicsr.runtime.sessions import open_sessions
 
     with pytest.raises(DynqError, match='InputDeviationPolicy does not tell which bit assignments'):
         freeze(calibrated(), tmp_path / 'by_layer', TilingOptions())
     assert not (tmp_path / 'by_layer').exists()
     net = calibrated(type='Fixed')
     freeze(net, tmp_path / 'fixed', TilingOptions())
-    session = open_session((tmp_path / 'fixed' / 'a4.onnx').read_bytes(), 'a4')
+    manifest = Manifest.load(tmp_path / 'fixed')
+    session = open_sessions(manifest.network.read(), 'fixed', {'a4': manifest.assignments['a4'].grids})['a4']
     assert agreement(session(images(3).numpy()), net(images(3)).numpy()).equal == 1  # the tail sums in float32
 
 

@@ -1,6 +1,6 @@
 """``dynq export CHECKPOINT -o FOLDER``: a quantized checkpoint becomes a folder of graphs that compute in integers.
 
-The folder has a graph for each bit assignment that the policy can choose, the policy itself, and a manifest.
+The folder has one graph, and a manifest with the policy and the grids of each bit assignment that it can choose.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('-opt', metavar='FILE', help=what)
     what = 'measure the data sets of the option file, too, for the manifest'
     parser.add_argument('--expected', action='store_true', help=what)
+    what = 'write the network for OpenVINO and other runtimes, too, not for ONNX Runtime alone'
+    parser.add_argument('--qdq', action='store_true', help=what)
     add_plugin(parser)
 
 
@@ -53,9 +55,9 @@ def run(given: argparse.Namespace) -> None:
 
     if given.opt:
         register(given.plugin)
-        exported = export_tested(given.opt, checkpoint, given.output, given.expected)
+        exported = export_tested(given.opt, checkpoint, given.output, given.expected, given.qdq)
     else:
         quantized = api.load(checkpoint, device='cpu', plugins=given.plugin)
         quantized.tiling = TilingOptions(given.patch or None, given.step)
-        exported = quantized.export(given.output)
+        exported = quantized.export(given.output, qdq=given.qdq)
     print(summary(given.output, exported))

@@ -180,8 +180,8 @@ def write(quantized: Quantized, given: argparse.Namespace) -> tuple[int, DynqErr
     """Write the folder, whole.
 
     Returns:
-        The bytes of what runs: the graphs, or the checkpoint where there are none; and why there are none although
-        nothing was known against them.
+        The bytes of what runs: graph and manifest, or the checkpoint where there is none; and why there is none
+        although nothing was known against it.
     """
     from dynq_basicsr.backbones.torch_files import to_bytes
     from dynq_basicsr.workflow.option_file import picture_list
@@ -196,15 +196,14 @@ def write(quantized: Quantized, given: argparse.Namespace) -> tuple[int, DynqErr
     if given.no_export or quantized.report['refusal']:
         _write_alone(folder, also)
         return bare, None
-    print('Exporting it, which checks every layer of every graph ...', file=sys.stderr)
+    print('Exporting it, which checks every layer at every bit-width ...', file=sys.stderr)
     try:
-        quantized.export(folder, also)
+        return quantized.export(folder, also).size, None
     except NotWritten:  # neither could the checkpoint alone be; what is there stays
         raise
     except DynqError as error:
         _write_alone(folder, also)
         return bare, error
-    return sum(path.stat().st_size for path in folder.glob('*.onnx') if not path.name.endswith('.qdq.onnx')), None
 
 
 def _write_alone(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -166,7 +166,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _router(given: argparse.Namespace) -> Router:
-    """The graphs of a model folder."""
+    """The network of a model folder."""
     if given.device or given.plugin:
         raise DynqError(f'--device, --plugin: they are for checkpoints; {given.model} is a model folder.')
     runtime = given.runtime or RUNTIMES[0]

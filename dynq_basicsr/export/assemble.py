@@ -1,18 +1,19 @@
-"""From a base graph and the layers of one bit assignment to a complete ONNX model."""
+"""From a base graph and quantized layers to a complete ONNX model, for one bit assignment or for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from dynq_basicsr.export.base_graph import DOMAIN, OPSET
 from dynq_basicsr.export.frozen import FrozenLayer
 from dynq_basicsr.export.graph import Writer, attribute, finish
 from dynq_basicsr.export.simplify import Base, shuffled_order
+from dynq_basicsr.runtime.grids import HIGHEST, Grids, scale_of, zero_point_of
 
 
 def integers_of(layer: str) -> str:
@@ -46,13 +47,16 @@ class Assembler:
         self.base = base
         self.writer = Writer()
 
-    def assemble(self, layers: Mapping[str, FrozenLayer]) -> onnx.ModelProto:
+    def assemble(self, layers: Mapping[str, FrozenLayer], assignments: Sequence[Grids] = ()) -> onnx.ModelProto:
         """Put layers into the graph.
 
         Args:
             layers: By name; those that the graph does not use are left out.
+            assignments: Where the graph shall serve several bit assignments, the grids of each: the numbers of grids
+                are inputs then, see ``runtime.grids``. None: they are constants, those of the layers.
         """
         writer = self.writer = Writer()
+        self._assignments = assignments
         self._named: set[str] = set()
         for name, value in self.base.constants.items():
             writer.constants[name] = numpy_helper.from_array(np.asarray(value), name)
@@ -80,67 +84,34 @@ class Assembler:
         """Quantize a value to integers 0 .. top.
 
         ``QuantizeLinear`` divides, rounds half to even and saturates, as ``fake_quantize_activation`` does, but always
-        at 255, so fewer levels are clipped.
+        at 255; ``to_integers`` takes care of fewer levels.
 
         Returns:
             Names of the integers (uint8; ``integers_of`` the layer where it runs first), scale and zero point.
         """
-        writer, grid, name = self.writer, layer.grid, integers_of(layer.name)
+        name = integers_of(layer.name)
         if name in self._named:
             name = None
         self._named.add(name)
-        scale, zero = writer.constant(np.float32(grid.scale)), writer.constant(np.uint8(grid.zero_point))
-        if grid.top == 255:
-            return writer.op('QuantizeLinear', source, scale, zero, output=name), scale, zero
-        integers = writer.op('QuantizeLinear', source, scale, zero)
-        # not Min, which ONNX Runtime before 1.24 (the last for Python 3.10 is older) does not have for bytes
-        return writer.op('Clip', integers, '', writer.constant(np.uint8(grid.top)), output=name), scale, zero
+        scale, zero = self.number(scale_of(layer.name), layer), self.number(zero_point_of(layer.name), layer)
+        return self.to_integers(source, scale, zero, layer, name), scale, zero
 
-    def dequantize(self, integers: str, scale: str, zero: str = '', axis: int = 0) -> str:
-        """Write integers as floats, ``scale * (integers - zero)``.
+    def to_integers(self, source: str, scale: str, zero: str, layer: FrozenLayer, name: str | None) -> str:
+        """Write the part of ``quantize`` that needs nodes; gives the name of the integers."""
+        raise NotImplementedError
 
-        Args:
-            integers: Their name.
-            scale: One number, or (C,) along the axis.
-            zero: Name of the zero point; empty: 0.
-            axis: Of the channels.
-        """
-        inputs = (integers, scale, zero) if zero else (integers, scale)
-        return self.writer.op('DequantizeLinear', *inputs, axis=axis)
+    def number(self, name: str, layer: FrozenLayer) -> str:
+        """A number of a layer's grid, by its name in ``runtime.grids``: a constant, or an input of that name."""
+        value = layer.grid.inputs(layer.name)[name]
+        if not self._assignments:
+            return self.writer.constant(value)
+        return self.writer.input(name, helper.np_dtype_to_tensor_dtype(value.dtype))
 
-    def add_portable(self, slot: Slot) -> None:
-        """Write a layer as ONNX's quantized form: integers, dequantized, in front of a float operator (QDQ)."""
-        layer, writer, source = slot.layer, self.writer, slot.source
-        if layer.grid is not None:
-            source = self.dequantize(*self.quantize(source, layer))
-        conv = layer.weight.ndim == 4
-        weight = writer.constant(layer.weight if conv else layer.weight.T)
-        scale, output = layer.weight_scale, slot.output
-        flipped = scale is not None and not (scale > 0).all()
-        if flipped:  # scales that ONNX does not take: the signs, and zeros, come behind
-            signs, scale, output = np.sign(scale), np.where(scale == 0, 1, np.abs(scale)), None
-        if scale is not None:
-            # int8 for 4 bits, too: of int4, OpenVINO makes float weights and a float convolution
-            weight = self.dequantize(weight, writer.constant(scale.astype(np.float32)), axis=0 if conv else 1)
-        if conv:
-            bias = [] if flipped else [writer.constant(layer.bias)]
-            result = writer.op(
-                'Conv', source, weight, *bias, output=output, strides=layer.stride, pads=layer.padding * 2,
-                dilations=layer.dilation, group=layer.groups,
-            )  # fmt: skip
-        else:
-            result = writer.op('MatMul', source, weight)
-            if not flipped:
-                writer.op('Add', result, writer.constant(layer.bias), output=output)
-        if flipped:
-            shape = (-1, 1, 1) if conv else (-1,)
-            result = writer.op('Mul', result, writer.constant(signs.astype(np.float32).reshape(shape)))
-            writer.op('Add', result, writer.constant(layer.bias.reshape(shape)), output=slot.output)
+    def clips(self, layer: FrozenLayer) -> bool:
+        """Whether there are fewer levels than bytes have, in any of the bit assignments."""
+        grids = [grids[layer.name] for grids in self._assignments] or [layer.grid]
+        return any(grid.top < HIGHEST for grid in grids)
 
-
-class PortableAssembler(Assembler):
-    """Quantized layers as QDQ: any runtime takes it, OpenVINO makes integer kernels of it."""
-
-    def add_layer(self, slot: Slot) -> None:
-        """Write it as ``add_portable``."""
-        self.add_portable(slot)
+    def weight(self, weight: np.ndarray, layer: FrozenLayer) -> str:
+        """Write the weight of a layer, laid out in any way, as bytes; where four bits hold it, it is stored so."""
+        return self.writer.packed(weight) if layer.weight_bits <= 4 else self.writer.constant(weight)

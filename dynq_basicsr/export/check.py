@@ -16,12 +16,13 @@ from torch import Tensor
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.export.base_graph import DOMAIN, LAYER
-from dynq_basicsr.export.frozen import FrozenLayer
+from dynq_basicsr.export.frozen import FrozenLayer, grids_of
 from dynq_basicsr.export.kernels import KernelAssembler
 from dynq_basicsr.export.simplify import Base
 from dynq_basicsr.numerics.attention import attention_in_parts, has_fused_attention
 from dynq_basicsr.quantization.layers import QuantLayer
 from dynq_basicsr.quantization.run import Mode
+from dynq_basicsr.runtime.grids import Grids, inputs_of
 from dynq_basicsr.runtime.sessions import onnxruntime_session, open_session
 
 # Of a layer's result, relative to its largest value, where float32 does not hold every sum of integers.
@@ -87,8 +88,11 @@ def check_layers(
     image = trial_images(net)[0]
     inputs, outputs = layer_values(net, image, bits)
     feeds = {'image': image} | {f'input {name}': inputs[name] for name in taken}
-    session = onnxruntime_session(_layers_alone(feeds, layers, resolutions).SerializeToString())
-    results = session.run([f'output {name}' for name in taken], {name: x.numpy() for name, x in feeds.items()})
+    grids = grids_of(layers)
+    session = onnxruntime_session(_layers_alone(feeds, layers, resolutions, grids).SerializeToString())
+    given = {name: x.numpy() for name, x in feeds.items()} | inputs_of(grids)
+    given = {one.name: given[one.name] for one in session.get_inputs()}
+    results = session.run([f'output {name}' for name in taken], given)
     for name, result in zip(taken, results, strict=True):
         expected = outputs[name]
         tolerance = _FLOAT32 * float(expected.abs().max()) if layers[name].largest_sum >= 2**24 else 0
@@ -97,7 +101,7 @@ def check_layers(
 
 
 def _layers_alone(
-    feeds: Mapping[str, Tensor], layers: Mapping[str, FrozenLayer], resolutions: Mapping[str, int]
+    feeds: Mapping[str, Tensor], layers: Mapping[str, FrozenLayer], resolutions: Mapping[str, int], grids: Grids
 ) -> onnx.ModelProto:
     """A model that runs every layer on an input of its own."""
     names = [name.removeprefix('input ') for name in feeds if name != 'image']
@@ -113,7 +117,7 @@ def _layers_alone(
         ],
     )  # fmt: skip
     base = Base(helper.make_model(graph), nodes, {})
-    return KernelAssembler(base, dict(resolutions)).assemble(layers)
+    return KernelAssembler(base, dict(resolutions)).assemble(layers, [grids])
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.export.assemble import integers_of
 from dynq_basicsr.export.check import layer_values
 from dynq_basicsr.export.frozen import bits_of, freeze_layer
+from dynq_basicsr.runtime.grids import Grids, inputs_of
 from dynq_basicsr.runtime.sessions import onnxruntime_session
 
 
@@ -35,13 +36,16 @@ class FirstFlips:
     distance: float
 
 
-def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, image: Tensor) -> FirstFlips:
+def find_first_flips(
+    net: QuantizedSR, bits: Sequence[float], content: bytes, grids: Grids, image: Tensor
+) -> FirstFlips:
     """Compare the integers that each layer multiplies, in the order of execution.
 
     Args:
         net: The fake-quantized network, on the CPU.
         bits: Of its adaptive layers.
-        content: The graph of these bits.
+        content: The graph.
+        grids: What it runs with at these bits; empty where its grids are constants.
         image: (N, C, H, W) in [0, 1], padded if need be.
     """
     layers, inputs = {layer.name: layer for layer in net.quant_layers()}, layer_values(net, image, bits)[0]
@@ -52,7 +56,9 @@ def find_first_flips(net: QuantizedSR, bits: Sequence[float], content: bytes, im
         return FirstFlips('', 0, 0, 0.0)
     model.graph.output.extend(helper.make_tensor_value_info(integers_of(one), TensorProto.UINT8, None) for one in names)
     session = onnxruntime_session(model.SerializeToString())
-    results = session.run([integers_of(name) for name in names], {'image': image.numpy()})
+    given = {'image': image.numpy()} | inputs_of(grids)
+    given = {one.name: given[one.name] for one in session.get_inputs()}
+    results = session.run([integers_of(name) for name in names], given)
     for name, integers in zip(names, results, strict=True):
         layer, x = layers[name], inputs[name]
         grid = freeze_layer(layer, bits_of(layer, bits)).grid

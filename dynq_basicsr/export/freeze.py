@@ -1,11 +1,11 @@
-"""A calibrated network as a folder of integer graphs."""
+"""A calibrated network as a folder with one integer graph, which serves all bits that its policy can choose."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from tqdm import tqdm
 import dynq_basicsr
 from dynq_basicsr.archs.quantized_arch import QuantizedSR
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.export.assemble import PortableAssembler
 from dynq_basicsr.export.base_graph import resolutions, trace_controller, trace_network
 from dynq_basicsr.export.check import (
     Agreement,
@@ -26,31 +25,46 @@ from dynq_basicsr.export.check import (
     run_at,
     trial_images,
 )
-from dynq_basicsr.export.frozen import check_grids, float_layers, freeze_layers
+from dynq_basicsr.export.frozen import check_grids, float_layers, freeze_layers, grids_of
+from dynq_basicsr.export.graph import take_shared_constants
 from dynq_basicsr.export.kernels import KernelAssembler
 from dynq_basicsr.export.model_folder import check_target, writing_folder
+from dynq_basicsr.export.portable import PortableAssembler
 from dynq_basicsr.export.simplify import Base, simplify
 from dynq_basicsr.models.tiling import TilingOptions
 from dynq_basicsr.quantization.data_flow import evaluating
-from dynq_basicsr.runtime.sessions import open_session
+from dynq_basicsr.runtime.sessions import Session, open_sessions
 from dynq_basicsr.training.progress import LINE_EVERY
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedCode:
     """What became of one bit assignment.
 
     Attributes:
         code: Its name.
         fab: Mean bits over adaptive layers.
-        size: Of its graph, bytes.
         agreement: With the fake-quantized network on artificial images.
     """
 
     code: str
     fab: float
-    size: int
     agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What became of a network.
+
+    Attributes:
+        codes: Its bit assignments.
+        size: Of the model folder, bytes; further files of it do not count.
+        float_size: Of the float network's parameters, bytes.
+    """
+
+    codes: Sequence[ExportedCode]
+    size: int
+    float_size: int
 
 
 def freeze(
@@ -60,8 +74,9 @@ def freeze(
     expected: Mapping[str, Mapping[str, float]] | None = None,
     scale: int | None = None,
     also: Mapping[str, bytes] | None = None,
+    qdq: bool = False,
     traced: Traced | None = None,
-) -> list[Exported]:
+) -> Exported:
     """Write a model folder.
 
     Args:
@@ -71,10 +86,8 @@ def freeze(
         expected: Data set -> metric -> value, measured in PyTorch, for the manifest.
         scale: What the option file says; None: nothing.
         also: Further files of the folder, by name.
+        qdq: Write the network for OpenVINO and other runtimes, too.
         traced: What ``trace`` made of the same network, which takes long; None: not done yet.
-
-    Returns:
-        One entry a graph.
 
     Raises:
         DynqError: If the network cannot be frozen exactly; says why. Nothing is written then.
@@ -91,32 +104,35 @@ def freeze(
         )
     configs, policy = net.policy.bit_configs(), net.policy.runtime_spec()
     frozen = {code: freeze_layers(net, bits) for code, bits in configs.items()}
+    layers = next(iter(frozen.values()))  # but for grids, those of all codes are the same
+    grids = {code: grids_of(frozen[code]) for code in configs}
     if traced is None or not traced.fits(net):
         traced = trace(net)
     base, factors = traced.base, traced.factors
-    kernels, portable = KernelAssembler(base, factors), PortableAssembler(base)
-    exported, graphs = [], {}
+    network = KernelAssembler(base, factors).assemble(layers, list(grids.values()))
+    sessions = open_sessions(network.SerializeToString(), 'the graph', grids)
+    codes, told = [], time.monotonic()
+    bar = tqdm(configs.items(), desc='export', unit='code', disable=None, leave=False)
+    for code, bits in bar:
+        check_layers(net, bits, frozen[code], factors)
+        fab = sum(bits) / len(bits) if bits else 32.0
+        codes.append(ExportedCode(code, fab, _agreement(net, bits, sessions[code])))
+        if bar.disable and time.monotonic() - told > LINE_EVERY:  # no terminal
+            print(f'export: {len(codes)} of {len(configs)} bit assignments', file=sys.stderr)
+            told = time.monotonic()
     with writing_folder(folder) as writer:
         for name, content in (also or {}).items():
             writer.add(name, content)
-        told = time.monotonic()
-        bar = tqdm(configs.items(), desc='export', unit='graph', disable=None, leave=False)
-        for code, bits in bar:
-            check_layers(net, bits, frozen[code], factors)
-            model = kernels.assemble(frozen[code])
-            content = model.SerializeToString()
-            fab = sum(bits) / len(bits) if bits else 32.0
-            exported.append(Exported(code, fab, len(content), _agreement(net, bits, content)))
-            qdq = writer.add(f'{code}.qdq.onnx', portable.assemble(frozen[code]).SerializeToString())
-            graphs[code] = {**writer.add(f'{code}.onnx', content), 'fab': fab, 'qdq': qdq}
-            if bar.disable and time.monotonic() - told > LINE_EVERY:  # no terminal
-                print(f'export: {len(graphs)} of {len(configs)} graphs', file=sys.stderr)
-                told = time.monotonic()
-        controller = None
+        graphs = dict.fromkeys(('network', 'qdq', 'shared', 'controller'))
+        if qdq:
+            portable = PortableAssembler(base).assemble(layers, list(grids.values()))
+            graphs['shared'] = writer.add('shared.onnx', take_shared_constants([network, portable]))
+            graphs['qdq'] = writer.add('network.qdq.onnx', portable.SerializeToString())
+        graphs['network'] = writer.add('network.onnx', network.SerializeToString())
         if net.policy.runtime_module is not None:
-            model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(next(iter(frozen.values())))
-            controller = writer.add('controller.onnx', model.SerializeToString())
-        writer.finish(
+            model = KernelAssembler(simplify(trace_controller(net)), factors).assemble(layers)
+            graphs['controller'] = writer.add('controller.onnx', model.SerializeToString())
+        manifest = writer.finish(
             {
                 'versions': {
                     'dynq_basicsr': dynq_basicsr.__version__,
@@ -127,8 +143,14 @@ def freeze(
                 'channels': net.input_channels,
                 'size': {'multiple': net.sizes.multiple, 'least': max(net.sizes.minimum, 1)},
                 'scope': net.quantization.scope,
-                'graphs': graphs,
-                'controller': controller,
+                **graphs,
+                'codes': {
+                    one.code: {
+                        'fab': one.fab,
+                        'grids': {name: grid.values() for name, grid in grids[one.code].items()},
+                    }
+                    for one in codes
+                },
                 'policy': policy,
                 'tiling': {
                     'patch_size': tiling.patch_size,
@@ -139,7 +161,8 @@ def freeze(
                 'expected': expected or {},
             }
         )
-    return exported
+    size = sum(entry['bytes'] for entry in (manifest, *graphs.values()) if entry)
+    return Exported(codes, size, _float_size(net))
 
 
 @dataclass(frozen=True)
@@ -195,8 +218,16 @@ def _constants(net: QuantizedSR) -> str:
     return digest.hexdigest()
 
 
-def _agreement(net: QuantizedSR, bits: tuple[float, ...], content: bytes) -> Agreement:
-    session = open_session(content, 'the graph')
+def _float_size(net: QuantizedSR) -> int:
+    """Bytes of the float network's parameters."""
+    ours = {
+        id(one) for layer in net.quant_layers() for part in (layer.activation_range, layer.weight_range)
+        for one in part.parameters()
+    }  # fmt: skip
+    return sum(4 * one.numel() for one in net.backbone.parameters() if id(one) not in ours)
+
+
+def _agreement(net: QuantizedSR, bits: tuple[float, ...], session: Session) -> Agreement:
     pairs = [(run_at(net, image, bits), session(image.numpy())) for image in trial_images(net)]
     each = [agreement(expected.numpy(), result) for expected, result in pairs]
     return Agreement(*(sum(values) / len(each) for values in zip(*(asdict(one).values() for one in each), strict=True)))

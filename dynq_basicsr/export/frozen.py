@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,23 +14,9 @@ from dynq_basicsr.config.quantization import FLOAT_BITS
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.quantization.float_layers import FloatConv2d
 from dynq_basicsr.quantization.layers import QuantLayer, with_norm
+from dynq_basicsr.runtime.grids import Grid
 
 WAY_OUT = 'it runs in PyTorch only'
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Integers 0 .. top of an activation; x is near ``scale * (integer - zero_point)``.
-
-    Attributes:
-        scale: float32, > 0.
-        zero_point: Within 0 .. top.
-        top: 2^b - 1; one less for a symmetric range.
-    """
-
-    scale: np.float32
-    zero_point: int
-    top: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +78,11 @@ def freeze_layers(net: QuantizedSR, bits: Sequence[float]) -> dict[str, FrozenLa
     """All layers that the wrapper changed, by name, at these bits of the adaptive ones; see ``freeze_layer``."""
     quantized = {layer.name: freeze_layer(layer, bits_of(layer, bits)) for layer in net.quant_layers()}
     return quantized | {layer.name: float_layer(layer) for layer in net.precise_layers()}
+
+
+def grids_of(layers: Mapping[str, FrozenLayer]) -> dict[str, Grid]:
+    """The grids of the layers whose input is quantized."""
+    return {name: layer.grid for name, layer in layers.items() if layer.grid is not None}
 
 
 def float_layers(net: QuantizedSR) -> dict[str, FrozenLayer]:

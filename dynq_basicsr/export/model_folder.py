@@ -49,15 +49,18 @@ class FolderWriter:
         self._written[name] = hashlib.sha256(content).hexdigest()
         return {'file': name, 'sha256': self._written[name], 'bytes': len(content)}
 
-    def finish(self, manifest: Mapping) -> None:
+    def finish(self, manifest: Mapping) -> dict[str, object]:
         """Write the manifest, which makes the folder a model.
 
         Args:
             manifest: Plain values, all numbers finite.
+
+        Returns:
+            What ``add`` returns.
         """
         values = sealed({**manifest, 'format': FORMAT})
         text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + '\n'
-        self.add(MANIFEST, text.encode())
+        return self.add(MANIFEST, text.encode())
 
     def seal(self) -> None:
         """Write the list of all files."""

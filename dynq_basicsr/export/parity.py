@@ -37,7 +37,7 @@ from dynq_basicsr.quantization.run import Mode
 from dynq_basicsr.report.entropies import choose_set
 from dynq_basicsr.report.one_image import load_model, read_options
 from dynq_basicsr.runtime.manifest import Manifest
-from dynq_basicsr.runtime.sessions import open_session
+from dynq_basicsr.runtime.sessions import open_sessions
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,13 @@ class Comparison:
         self.model, self.net = model, model.network.cpu().eval().to(memory_format=torch.contiguous_format)
         self.twin = copy.deepcopy(self.net).to(memory_format=torch.channels_last)
         self.codes = {bits: code for code, bits in self.net.policy.bit_configs().items()}
-        graphs = Manifest.load(folder).graphs
-        missing = [code for code in self.codes.values() if code not in graphs]
+        manifest = Manifest.load(folder)
+        missing = [code for code in self.codes.values() if code not in manifest.assignments]
         if missing:
-            raise DynqError(f'{folder}: has no graph {missing[0]}.onnx; it was exported from another network.')
-        self.contents = {code: graphs[code].read() for code in self.codes.values()}
-        self.sessions = {code: open_session(content, f'{code}.onnx') for code, content in self.contents.items()}
+            raise DynqError(f'{folder}: has no grids for {missing[0]}; it was exported from another network.')
+        self.grids = {code: manifest.assignments[code].grids for code in self.codes.values()}
+        self.content = manifest.network.read()
+        self.sessions = open_sessions(self.content, str(manifest.network.path), self.grids)
 
     @torch.no_grad()
     def run(self, patches: Tensor) -> Tensor:
@@ -112,11 +113,9 @@ class Comparison:
         top, left, bottom, right = tile_boxes(*lq.shape[-2:], self.model.tiling)[0]
         patch = lq[..., top:bottom, left:right]
         bits = tuple(self.net(patch, mode=Mode.EXACT, details=True).bits[:, 0].tolist())
-        flips: list[FirstFlips] = []
+        grids, flips = self.grids[self.codes[bits]], []
         run_padded(
-            lambda x: flips.append(find_first_flips(self.net, bits, self.contents[self.codes[bits]], x)) or x,
-            patch,
-            self.net.sizes,
+            lambda x: flips.append(find_first_flips(self.net, bits, self.content, grids, x)) or x, patch, self.net.sizes
         )
         expected, result, itself = (one.numpy() for one in results)
         return Row(name, agreement(expected, result), agreement(expected, itself), psnrs, flips[0])

@@ -41,7 +41,7 @@ class PixelIndex:
         return self._known[key]
 
     def bordered(
-        self, pixels: str, taps: tuple[int, int], dilation: tuple[int, int], channels: int, border: np.generic
+        self, pixels: str, taps: tuple[int, int], dilation: tuple[int, int], channels: int, border: str
     ) -> str:
         """The padded image that an index is of.
 
@@ -50,14 +50,14 @@ class PixelIndex:
             taps: See ``of``, and so the next.
             dilation: Distance of taps.
             channels: C.
-            border: Value of what lies outside of the image.
+            border: Name of the value of what lies outside of the image.
 
         Returns:
             Name of its pixels, one a row.
         """
         op, constant = self.writer.op, self.writer.constant
         sides = constant(np.array(2 * [0, *_margins(taps, dilation), 0]))
-        return op('Reshape', op('Pad', pixels, sides, constant(border)), constant(np.array([-1, channels])))
+        return op('Reshape', op('Pad', pixels, sides, border), constant(np.array([-1, channels])))
 
     def shape_at(self, resolution: int, channels: int) -> str:
         """Name of the shape (N, H, W, channels), int64, of an image of so many times the resolution."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from dynq_basicsr.errors import DynqError
 from dynq_basicsr.imaging.image_files import pictures_in
 from dynq_basicsr.report.one_image import read_options
-from dynq_basicsr.runtime.choices import CHECKPOINT
+from dynq_basicsr.runtime.choices import CHECKPOINT, MANIFEST
 
 PICTURES = 'pictures.txt'  # in a folder of `dynq quantize`
 NAME_PICTURES = 'name low-resolution pictures, or a folder of them, behind it.'
@@ -120,6 +120,7 @@ def float_size(network: Path) -> int | None:
 
 
 def quantized_size(network: Path) -> int:
-    """Bytes of what runs: the graphs of a model folder, or the checkpoint where there are none."""
-    graphs = [path for path in network.glob('*.onnx') if not path.name.endswith('.qdq.onnx')]
-    return sum(path.stat().st_size for path in graphs or [find_checkpoint(network)])
+    """Bytes of what runs: graphs and manifest of a model folder, or the checkpoint where there are none."""
+    manifest = network / MANIFEST
+    files = [*network.glob('*.onnx'), manifest] if manifest.is_file() else [find_checkpoint(network)]
+    return sum(path.stat().st_size for path in files)

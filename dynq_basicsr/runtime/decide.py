@@ -1,4 +1,4 @@
-"""The bit policies in NumPy: which graph a patch runs through, as ``dynq_basicsr.policies`` decides in PyTorch."""
+"""The bit policies in NumPy: at which bits a patch runs, as ``dynq_basicsr.policies`` decides in PyTorch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def build_policy(
 
     Args:
         options: Its section ``policy``.
-        codes: Those that have a graph.
+        codes: Those that the folder has grids for.
         controller: (1, C, H, W) -> logits (1, choices), where the folder holds one.
 
     Returns:
         A function of a patch, (C, h, w), and of the same patch padded to what the network takes, that gives its code.
 
     Raises:
-        DynqError: If this version does not know the policy, or it names a code that has no graph.
+        DynqError: If this version does not know the policy, or it names a code that the folder does not have.
     """
     kind = options['type']
     if not isinstance(kind, str) or kind not in RULES:
@@ -39,7 +39,7 @@ def build_policy(
     policy, chosen = RULES[kind](options, controller)
     missing = sorted(set(chosen) - set(codes))
     if missing:
-        raise DynqError(f'the policy can choose {shown(missing[0])}, which has no graph; export the network again.')
+        raise DynqError(f'the policy can choose {shown(missing[0])}, which is no code of it; export the network again.')
     return policy
 
 

@@ -1,4 +1,4 @@
-"""The model folder: what the manifest says of a frozen network, and that its graphs are the ones it was written for."""
+"""The model folder: what the manifest says of a frozen network, and that its graph is the one it was written for."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dynq_basicsr.atomic import sweep
 from dynq_basicsr.errors import DynqError, check_number, shown
 from dynq_basicsr.imaging.patch_grid import TilingOptions
 from dynq_basicsr.runtime.choices import MANIFEST
+from dynq_basicsr.runtime.grids import Grid, Grids
 
-FORMAT = 2
+FORMAT = 3
 CHECKSUM = 'sha256'  # of all other values of the manifest
 CHANNELS = (1, 3)
 # What no network of this kind goes beyond; a number above is an error, and would cost more memory than there is.
@@ -31,18 +32,16 @@ class Graph:
         path: Where it lies.
         sha256: Of its bytes, hexadecimal.
         size: Bytes.
-        fab: Mean bits of the adaptive layers' activations; None: a controller, or not stated.
-        qdq: The same network for runtimes other than ONNX Runtime; None: this file serves all.
+        end: The file that goes on where this one ends: constants that it shares with another; None: it is whole.
     """
 
     path: Path
     sha256: str
     size: int
-    fab: float | None = None
-    qdq: Graph | None = None
+    end: Graph | None = None
 
     def read(self) -> bytes:
-        """Return the bytes.
+        """Return the bytes of the whole model.
 
         Raises:
             DynqError: If the file is missing or was changed.
@@ -59,7 +58,20 @@ class Graph:
                 f'{self.path}: the graph is cut off or was edited (its size or sha256 is not that of {MANIFEST}); copy '
                 'the model folder again, or export it anew.'
             )
-        return content
+        return content + self.end.read() if self.end else content
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Bits that the policy can choose.
+
+    Attributes:
+        grids: Of each layer whose input is quantized.
+        fab: Mean bits of the adaptive layers' activations; None: not stated.
+    """
+
+    grids: Grids
+    fab: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,9 @@ class Manifest:
         channels: 3 (RGB) or 1 (grey).
         multiple: Of what a side of the graphs' input must be a multiple, pixels.
         least: The least side of the graphs' input, pixels.
-        graphs: By code, one for each bit assignment that the policy can choose.
+        network: The graph, for ONNX Runtime; for others, too, where no grids are its inputs.
+        qdq: The same network for other runtimes; None: the folder was made without it.
+        assignments: By code, what the policy can choose; each has the same layers.
         controller: Of policies that look at the shallow feature.
         policy: Who chooses the code; see ``decide.build_policy``.
         tiling: How the network was evaluated.
@@ -81,7 +95,9 @@ class Manifest:
     channels: int
     multiple: int
     least: int
-    graphs: Mapping[str, Graph]
+    network: Graph
+    qdq: Graph | None
+    assignments: Mapping[str, Assignment]
     controller: Graph | None
     policy: Mapping[str, object]
     tiling: TilingOptions
@@ -123,7 +139,8 @@ class Manifest:
 
     @classmethod
     def _from_values(cls, path: Path, values: Mapping) -> Manifest:
-        size, controller = values['size'], values.get('controller')
+        size, controller, qdq = values['size'], values.get('controller'), values.get('qdq')
+        shared = _graph(path, values['shared']) if values.get('shared') else None
         limited = {'scale': values['scale'], 'size.multiple': size['multiple'], 'size.least': size['least']}
         for key, value in limited.items():
             check_number(f'{path}: {key}', value, 1, LARGEST[key], whole=True)
@@ -132,14 +149,19 @@ class Manifest:
         for key, value in values['tiling'].items():
             if key != 'patch_merge' and value is not None:
                 check_number(f'{path}: tiling.{key}', value, 1, _LARGEST_PATCH, whole=True)
-        if not isinstance(values['policy'], Mapping) or not values['graphs']:
-            raise DynqError(f'{path}: holds no policy or no graphs; export the network again.')
+        if not isinstance(values['policy'], Mapping) or not values['codes']:
+            raise DynqError(f'{path}: holds no policy or no codes; export the network again.')
+        assignments = {code: _assignment(path, code, entry) for code, entry in values['codes'].items()}
+        if len({frozenset(one.grids) for one in assignments.values()}) > 1:
+            raise DynqError(f'{path}: codes have grids of different layers; export the network again.')
         return cls(
             values['scale'],
             values['channels'],
             size['multiple'],
             size['least'],
-            {code: _graph(path, entry) for code, entry in values['graphs'].items()},
+            replace(_graph(path, values['network']), end=shared),
+            None if qdq is None else replace(_graph(path, qdq), end=shared),
+            assignments,
             None if controller is None else _graph(path, controller),
             values['policy'],
             TilingOptions.from_val(values['tiling']),
@@ -187,15 +209,22 @@ def _finite(text: str) -> float:
     return number
 
 
-def _graph(path: Path, entry: Mapping, inner: bool = False) -> Graph:
-    name, digest, fab = entry['file'], entry['sha256'], entry.get('fab')
+def _assignment(path: Path, code: str, entry: Mapping) -> Assignment:
+    fab = entry.get('fab')
+    if fab is not None:
+        check_number(f'{path}: {shown(code)}: fab', fab, 0, 32)
+    grids = {
+        name: Grid.from_values(f'{path}: {shown(code)}: {shown(name)}', grid) for name, grid in entry['grids'].items()
+    }
+    return Assignment(grids, fab)
+
+
+def _graph(path: Path, entry: Mapping) -> Graph:
+    name, digest = entry['file'], entry['sha256']
     plain = isinstance(name, str) and len(name) <= 200 and name not in ('', '.', '..') and '\0' not in name
     if not plain or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise DynqError(f'{path}: {shown(name)} is no file of this folder; export the network again.')
     if not isinstance(digest, str) or not re.fullmatch('[0-9a-f]{64}', digest):
         raise DynqError(f'{path}: {name}: sha256 is {shown(digest)}; export the network again.')
     check_number(f'{path}: {name}: bytes', entry['bytes'], 1, _LARGEST_GRAPH, whole=True)
-    if fab is not None:
-        check_number(f'{path}: {name}: fab', fab, 0, 32)
-    qdq = _graph(path, entry['qdq'], inner=True) if entry.get('qdq') and not inner else None
-    return Graph(path.parent / name, digest, entry['bytes'], fab, qdq)
+    return Graph(path.parent / name, digest, entry['bytes'])

@@ -14,7 +14,7 @@ from dynq_basicsr.runtime.router import Router, RunOptions
 
 
 class FrozenModel:
-    """The graphs of a model folder.
+    """The network of a model folder.
 
     Args:
         folder: As ``q.export`` or ``dynq quantize`` writes it.

@@ -1,10 +1,10 @@
-"""The patch router: cut, let the policy choose a graph, run patches of one choice together, stitch."""
+"""The patch router: cut, let the policy choose the bits, run patches of one choice together, stitch."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from dynq_basicsr.imaging.complexity import gradient_density
 from dynq_basicsr.imaging.patch_grid import Box, TilingOptions, tile_boxes
 from dynq_basicsr.imaging.stitch import Canvas, check_feather
 from dynq_basicsr.runtime.decide import Policy, build_policy
+from dynq_basicsr.runtime.grids import Grids
 from dynq_basicsr.runtime.manifest import Graph, Manifest
-from dynq_basicsr.runtime.sessions import Session, open_session
+from dynq_basicsr.runtime.sessions import Session, open_sessions
 
 FLAT = 'bicubic'  # the code of patches that no graph sees
 
@@ -33,7 +34,7 @@ class RunOptions:
         precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
         tiling: Where patches lie; None: as the manifest says.
         feather: LR pixels over which overlapping patches fade into each other; 0: merged as ``tiling`` says.
-        batch: Patches of one graph and size that run together; None: as the tiling says.
+        batch: Patches of one code and size that run together; None: as the tiling says.
         flat_threshold: Patches whose gradient density is below it are enlarged bicubically; 0: none.
     """
 
@@ -51,7 +52,7 @@ class GraphError(DynqError):
 
 
 class Router:
-    """Upscales images with the graphs of a model folder, patch by patch.
+    """Upscales images with the graph of a model folder, patch by patch.
 
     Beside the image and the result, memory is that of one batch in the network and of a batch of LR patches that waits
     for each code.
@@ -62,7 +63,7 @@ class Router:
 
     Attributes:
         manifest: What the folder says of itself.
-        network_seconds: Spent in graphs so far, the controller's not included.
+        network_seconds: Spent in the graph so far, the controller's not included.
 
     Raises:
         DynqError: If the folder is incomplete, damaged or edited, or the runtime is not installed.
@@ -76,20 +77,33 @@ class Router:
             self.tiling = replace(self.tiling, patch_batch=options.batch)
         check_feather(options.feather, self.tiling)
         self._options, self.network_seconds = options, 0.0
-        self._sessions = {code: self._open(graph) for code, graph in manifest.graphs.items()}
-        controller = manifest.controller and self._open(manifest.controller)
+        grids = {code: one.grids for code, one in manifest.assignments.items()}
+        self._graph = self._choose(Path(folder), any(grids.values()))
+        self._sessions = self._open(self._graph, grids)
+        controller = manifest.controller and self._open(manifest.controller, {'': {}})['']
         try:
-            self._policy: Policy = build_policy(manifest.policy, manifest.graphs, controller)
+            self._policy: Policy = build_policy(manifest.policy, manifest.assignments, controller)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DynqError(f'{folder}: the policy is incomplete ({error}); export the network again.') from error
         except DynqError as error:
             raise DynqError(f'{folder}: {error}') from error
 
-    def _open(self, graph: Graph) -> Session:
+    def _choose(self, folder: Path, quantized: bool) -> Graph:
+        """The graph for this runtime."""
+        network, qdq = self.manifest.network, self.manifest.qdq
+        if self._options.runtime == 'onnxruntime':
+            return network
+        if qdq is None and quantized:
+            raise DynqError(
+                f'{folder}: holds the network for ONNX Runtime alone, not for {self._options.runtime}; export it again '
+                'with `dynq export --qdq`.'
+            )
+        return qdq or network
+
+    def _open(self, graph: Graph, assignments: Mapping[str, Grids]) -> dict[str, Session]:
         options = self._options
-        if options.runtime != 'onnxruntime' and graph.qdq:
-            graph = graph.qdq
-        return open_session(graph.read(), str(graph.path), options.runtime, options.threads, options.precision)
+        content, name = graph.read(), str(graph.path)
+        return open_sessions(content, name, assignments, options.runtime, options.threads, options.precision)
 
     @property
     def channels(self) -> int:
@@ -173,12 +187,12 @@ class Router:
             report(code, len(batch))
 
     def _run(self, code: str, batch: list[tuple[Box, np.ndarray]], canvas: Canvas) -> None:
-        """Run a batch of padded patches through their graph and place the results."""
+        """Run a batch of padded patches at their bits and place the results."""
         patches = np.stack([patch for _, patch in batch])
         start = time.perf_counter()
         results = self._sessions[code](patches)
         self.network_seconds += time.perf_counter() - start
-        scale, path = self.manifest.scale, self.manifest.graphs[code].path
+        scale, path = self.manifest.scale, self._graph.path
         expected = (*patches.shape[:2], scale * patches.shape[2], scale * patches.shape[3])
         if results.shape != expected:
             raise GraphError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -14,17 +14,22 @@ import numpy as np
 
 from dynq_basicsr.doctor.require import require
 from dynq_basicsr.errors import DynqError
+from dynq_basicsr.runtime.grids import Grids, inputs_of
+from dynq_basicsr.runtime.onnx_bytes import with_constants
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Session = Callable[[np.ndarray], np.ndarray]
+Numbers = Mapping[str, np.ndarray]  # of grids, by the names of inputs
+# From the numbers of a bit assignment to a function of the image, and whether it takes one sample alone.
+Binder = Callable[[Numbers], tuple[Session, bool]]
 
 
 def open_session(
     content: bytes, name: str, runtime: str = 'onnxruntime', threads: int = 0, precision: str = 'f32'
 ) -> Session:
-    """Make a graph ready to run on the CPU; one that takes a single sample runs once for each.
+    """Make a graph ready to run on the CPU; see ``open_sessions``.
 
     Args:
         content: An ONNX file with one input and one output.
@@ -32,22 +37,48 @@ def open_session(
         runtime: One of ``choices.RUNTIMES``.
         threads: Of the CPU; 0: as many as it has cores.
         precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
+    """
+    return open_sessions(content, name, {'': {}}, runtime, threads, precision)['']
+
+
+def open_sessions(
+    content: bytes,
+    name: str,
+    assignments: Mapping[str, Grids],
+    runtime: str = 'onnxruntime',
+    threads: int = 0,
+    precision: str = 'f32',
+) -> dict[str, Session]:
+    """Make a graph ready to run on the CPU, at several bit assignments; one that takes a single sample runs once for
+    each. ONNX Runtime holds its weights once.
+
+    Args:
+        content: An ONNX file with one output; its inputs are ``image`` and numbers of grids, see ``runtime.grids``.
+        name: The file, to be named in errors.
+        assignments: Grids by code.
+        runtime: One of ``choices.RUNTIMES``.
+        threads: Of the CPU; 0: as many as it has cores.
+        precision: Of float products, OpenVINO only: ``f32`` or ``bf16``.
 
     Returns:
-        A function of the input, float32, that gives the output.
+        By code, a function of the image, float32, that gives the output.
 
     Raises:
         DynqError: If the runtime is not installed or does not take the graph; from the function, if it fails.
     """
     open_it = {'onnxruntime': _open_onnxruntime, 'openvino': _open_openvino}[runtime]
     try:
-        run, single = open_it(content, threads, precision)
+        bind = open_it(content, threads, precision)
+        bound = {code: bind(inputs_of(grids)) for code, grids in assignments.items()}
     except DynqError:
         raise
     except Exception as error:  # both runtimes raise classes of their own, derived from Exception or RuntimeError
         reason = f'{runtime} does not take the graph ({_line(error)})'
         raise DynqError(f'{name}: {reason}; export the network again.') from error
+    return {code: _session(name, runtime, *parts) for code, parts in bound.items()}
 
+
+def _session(name: str, runtime: str, run: Session, single: bool) -> Session:
     def session(x: np.ndarray) -> np.ndarray:
         try:
             return np.concatenate([run(sample[None]) for sample in x]) if single else run(x)
@@ -94,10 +125,15 @@ def has_vnni(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
     return re.search(r'^flags\s*:.*vnni', text, re.MULTILINE) is not None
 
 
-def _open_onnxruntime(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:
+def _open_onnxruntime(content: bytes, threads: int, precision: str) -> Binder:
     session = onnxruntime_session(content, threads)
-    image = session.get_inputs()[0]
-    return lambda x: session.run(None, {image.name: x})[0], image.shape[0] == 1
+    image, *numbers = session.get_inputs()
+
+    def bind(values: Numbers) -> tuple[Session, bool]:
+        given = {one.name: values[one.name] for one in numbers}
+        return lambda x: session.run(None, {image.name: x, **given})[0], image.shape[0] == 1
+
+    return bind
 
 
 @cache
@@ -107,7 +143,7 @@ def share_arena(runtime: ModuleType) -> None:
     runtime.create_and_register_allocator(memory, runtime.OrtArenaCfg(0, 1, -1, -1))
 
 
-def _open_openvino(content: bytes, threads: int, precision: str) -> tuple[Session, bool]:
+def _open_openvino(content: bytes, threads: int, precision: str) -> Binder:
     openvino = _import('openvino')
     core = openvino.Core()
     settings = {
@@ -115,10 +151,18 @@ def _open_openvino(content: bytes, threads: int, precision: str) -> tuple[Sessio
         'INFERENCE_PRECISION_HINT': precision,  # else it takes bfloat16 where the CPU has it
         'PERFORMANCE_HINT': 'LATENCY',
     }
-    model = core.compile_model(core.read_model(content), 'CPU', settings)
-    request = model.create_infer_request()
-    # it gives a view of memory that the next run overwrites
-    return lambda x: request.infer([x])[0].copy(), model.input(0).partial_shape[0] == 1
+
+    def bind(values: Numbers) -> tuple[Session, bool]:
+        # as constants, and before it reads the graph: else it finds no integer kernels
+        model = core.compile_model(core.read_model(with_constants(content, values)), 'CPU', settings)
+        _, *unknown = model.inputs
+        if unknown:
+            raise KeyError(unknown[0].any_name)
+        request = model.create_infer_request()
+        # it gives a view of memory that the next run overwrites
+        return lambda x: request.infer([x])[0].copy(), model.input(0).partial_shape[0] == 1
+
+    return bind
 
 
 def _import(name: str) -> ModuleType:

@@ -235,22 +235,25 @@ class Quantized:
         """Save a checkpoint that describes itself; ``dynq_basicsr.load`` and BasicSR's option files take it."""
         save_atomically(self.checkpoint(), Path(path))
 
-    def export(self, folder: str | PathLike[str], also: Mapping[str, bytes] | None = None) -> list[Exported]:
+    def export(
+        self, folder: str | PathLike[str], also: Mapping[str, bytes] | None = None, qdq: bool = False
+    ) -> Exported:
         """Write a model folder that runs without PyTorch.
 
         Args:
             folder: Made, or replaced if it is a model folder that nobody put anything into.
             also: Further files of the folder, by name.
+            qdq: Write the network for OpenVINO and other runtimes, too.
 
         Returns:
-            What became of each bit assignment, see ``export.freeze.freeze``.
+            What became of each bit assignment, and sizes.
         """
         require('onnx', 'onnxruntime')
         from dynq_basicsr.export.freeze import freeze
 
         device = next(self.network.parameters()).device
         try:
-            return freeze(self.network, Path(folder), self.tiling, also=also, traced=self._traced)
+            return freeze(self.network, Path(folder), self.tiling, also=also, qdq=qdq, traced=self._traced)
         finally:
             self.network.to(device, memory_format=torch.channels_last)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,12 @@ if TYPE_CHECKING:
 
 
 def export_tested(
-    option_file: str | Path, checkpoint: str | Path | None, out: str | Path, expected: bool = False
-) -> list[Exported]:
+    option_file: str | Path,
+    checkpoint: str | Path | None,
+    out: str | Path,
+    expected: bool = False,
+    qdq: bool = False,
+) -> Exported:
     """Export the network of an option file.
 
     Args:
@@ -26,9 +29,7 @@ def export_tested(
         checkpoint: Instead of its ``path.pretrain_network_g``.
         out: The model folder to write.
         expected: Evaluate the network on the data sets of the option file, for the manifest.
-
-    Returns:
-        One entry a graph.
+        qdq: See ``freeze``.
 
     Raises:
         DynqError: If something is missing, or the network cannot be frozen exactly.
@@ -39,7 +40,7 @@ def export_tested(
         raise DynqError(f'{option_file}: network_g is {kind}, but only a QuantizedSR can be exported.')
     options = read_options(option_file)
     figures = _evaluate(model, options) if expected else {}
-    return freeze(model.network, out, model.tiling, figures, scale=options.get('scale'))
+    return freeze(model.network, out, model.tiling, figures, scale=options.get('scale'), qdq=qdq)
 
 
 def _evaluate(model: QuantizedModel, options: dict) -> dict[str, dict[str, float]]:
@@ -58,11 +59,14 @@ def _evaluate(model: QuantizedModel, options: dict) -> dict[str, dict[str, float
     return figures
 
 
-def summary(folder: str | Path, exported: Sequence[Exported]) -> str:
+def summary(folder: str | Path, exported: Exported) -> str:
     """What was exported, for the reader."""
-    lines = [f'{folder}: {len(exported)} graphs, every layer exact; 8-bit results of artificial images beside PyTorch:']
-    for one in exported:
+    size, share = exported.size / 1e6, exported.size / exported.float_size
+    lines = [
+        f'{folder}: {size:.2f} MB, {share:.2f} x the float parameters ({exported.float_size / 1e6:.2f} MB); every '
+        'layer exact; 8-bit results of artificial images beside PyTorch:'
+    ]
+    for one in exported.codes:
         equal, within = 100 * one.agreement.equal, 100 * one.agreement.within_one
-        size = f'{one.fab:.2f} bits, {one.size / 1e6:.2f} MB'
-        lines.append(f'{one.code}: {size}, {equal:.2f} % equal, {within:.3f} % within 1')
+        lines.append(f'{one.code}: {one.fab:.2f} bits, {equal:.2f} % equal, {within:.3f} % within 1')
     return '\n'.join(lines)

@@ -9,12 +9,12 @@ import torch
 pytest.importorskip('onnxruntime', reason='the extra deploy is not installed')
 
 from dynq_basicsr.errors import DynqError  # noqa: E402
-from dynq_basicsr.export.assemble import PortableAssembler  # noqa: E402
 from dynq_basicsr.export.base_graph import resolutions, trace_network  # noqa: E402
 from dynq_basicsr.export.check import agreement, check_layers, check_skeleton, trial_images  # noqa: E402
 from dynq_basicsr.export.flips import find_first_flips  # noqa: E402
 from dynq_basicsr.export.frozen import float_layers, freeze_layers  # noqa: E402
 from dynq_basicsr.export.kernels import KernelAssembler  # noqa: E402
+from dynq_basicsr.export.portable import PortableAssembler  # noqa: E402
 from dynq_basicsr.export.simplify import simplify  # noqa: E402
 
 EDSR = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, 'num_feat': 8, 'num_block': 1, 'upscale': 2}
@@ -84,10 +84,10 @@ def test_sums_that_float32_does_not_hold_are_near(calibrated):
 def test_a_wrong_layer_parts_the_networks(edsr, base, layers, what):
     image = trial_images(edsr)[1]
     assemble = KernelAssembler(base, resolutions(edsr)).assemble
-    good = find_first_flips(edsr, BITS, assemble(layers).SerializeToString(), image)
+    good = find_first_flips(edsr, BITS, assemble(layers).SerializeToString(), {}, image)
     wrong = assemble(layers | {NAME: WRONG[what](layers[NAME])}).SerializeToString()
     assert good.count == 0
-    assert find_first_flips(edsr, BITS, wrong, image).distance > 0.01
+    assert find_first_flips(edsr, BITS, wrong, {}, image).distance > 0.01
 
 
 def test_skeletons(edsr, base):

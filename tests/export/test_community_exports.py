@@ -41,4 +41,4 @@ def test_calibrated_tuned_and_exported(kind, tmp_path, photo, as_batch):
         training.set_rates(iteration)
         training.step(iteration, patches)
     exported = freeze(net, tmp_path / 'model', TilingOptions(24))
-    assert len(exported) == 3 and all(one.agreement.equal > 0.99 for one in exported)
+    assert len(exported.codes) == 3 and all(one.agreement.equal > 0.99 for one in exported.codes)

@@ -15,11 +15,13 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='the extra deploy is not
 from dynq_basicsr.cli import main  # noqa: E402
 from dynq_basicsr.export.check import Agreement, agreement, run_at  # noqa: E402
 from dynq_basicsr.export.flips import find_first_flips  # noqa: E402
+from dynq_basicsr.export.frozen import bits_of, freeze_layer  # noqa: E402
 from dynq_basicsr.models.patchwise_model import to_image  # noqa: E402
 from dynq_basicsr.report.one_image import load_model  # noqa: E402
+from dynq_basicsr.runtime.grids import inputs_of  # noqa: E402
 from dynq_basicsr.runtime.manifest import Manifest  # noqa: E402
 from dynq_basicsr.runtime.router import Router, RunOptions  # noqa: E402
-from dynq_basicsr.runtime.sessions import open_session  # noqa: E402
+from dynq_basicsr.runtime.sessions import open_sessions  # noqa: E402
 
 # The farthest from the border of two integers that sums in another order move a quotient, in steps.
 TIE = 1e-3
@@ -78,12 +80,18 @@ class Export:
     def codes(self) -> dict[str, tuple[float, ...]]:
         return self.net.policy.bit_configs()
 
-    def content(self, file: str) -> bytes:
-        return (self.folder / file).read_bytes()
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest.load(self.folder)
+
+    def run(self, code: str, images: torch.Tensor) -> np.ndarray:
+        manifest = self.manifest
+        grids = {code: manifest.assignments[code].grids}
+        return open_sessions(manifest.network.read(), code, grids)[code](images.numpy())
 
     def image(self, photo, as_batch, height: int, width: int) -> torch.Tensor:
         """(1, C, H, W) of sides that the network takes."""
-        channels = Manifest.load(self.folder).channels
+        channels = self.manifest.channels
         return as_batch(photo(*(self.net.sizes.padded(side) for side in (height, width)), channels))
 
 
@@ -117,7 +125,7 @@ def exported(request, calibrated, tmp_path_factory) -> Export:
         'scale': 4 if backbone['type'] == 'EDSR' else 2, 'num_gpu': 0, 'network_g': {'type': 'QuantizedSR'}, 'path': {},
         'val': {'patch_size': 24, 'patch_step': 20, 'patch_merge': 'split'},
     }))  # fmt: skip
-    arguments = ['-opt', option_file, '--checkpoint', checkpoint, '--out', root / 'model']
+    arguments = ['-opt', option_file, '--checkpoint', checkpoint, '--out', root / 'model', '--qdq']
     assert main(['export', *map(str, arguments)]) == 0
     return Export(root / 'model', load_model(option_file, checkpoint), request.param in EXACT)
 
@@ -129,28 +137,30 @@ def assert_agreement(exported: Export, agreed: Agreement) -> None:
 
 
 def test_the_folder_is_whole(exported):
-    manifest, plain = Manifest.load(exported.folder), json.loads(exported.content('manifest.json'))
-    assert set(manifest.graphs) == set(exported.codes) and manifest.multiple == exported.net.sizes.multiple
+    manifest, plain = exported.manifest, json.loads((exported.folder / 'manifest.json').read_text())
+    assert set(manifest.assignments) == set(exported.codes) and manifest.multiple == exported.net.sizes.multiple
     for code, bits in exported.codes.items():
-        graph = manifest.graphs[code]
-        assert graph.read() and graph.fab == pytest.approx(sum(bits) / len(bits))
-        assert exported.content(plain['graphs'][code]['qdq']['file'])
+        assert manifest.assignments[code].fab == pytest.approx(sum(bits) / len(bits))
+        for layer in exported.net.quant_layers():
+            wanted = freeze_layer(layer, bits_of(layer, bits)).grid
+            assert manifest.assignments[code].grids.get(layer.name) == wanted
+    assert manifest.network.read() and manifest.qdq.read()
     assert (manifest.tiling.patch_size, manifest.tiling.step, manifest.tiling.patch_merge) == (24, 20, 'split')
     assert plain['scope'] == exported.net.quantization.scope and plain['network_g']['type'] == 'QuantizedSR'
     assert (manifest.controller is not None) == (getattr(exported.net.policy, 'controller', None) is not None)
     files = {path.name for path in exported.folder.iterdir()}
-    written = {f'{code}{end}' for code in exported.codes for end in ('.onnx', '.qdq.onnx')}
-    assert files - {'controller.onnx'} == written | {'manifest.json', 'dynq.sha256'}
+    written = {'network.onnx', 'network.qdq.onnx', 'shared.onnx', 'manifest.json', 'dynq.sha256'}
+    assert files - {'controller.onnx'} == written
 
 
 def test_every_integer_is_that_of_pytorch_but_for_ties(exported, photo, as_batch):
     image = exported.image(photo, as_batch, 24, 40)
     for code, bits in exported.codes.items():
-        content = exported.content(f'{code}.onnx')
-        flips = find_first_flips(exported.net, bits, content, image)
+        manifest = exported.manifest
+        flips = find_first_flips(exported.net, bits, manifest.network.read(), manifest.assignments[code].grids, image)
         assert flips.distance < TIE and flips.count <= (0 if exported.exact else 1e-3 * flips.values), flips
         expected = run_at(exported.net, image, bits).numpy()
-        result = open_session(content, code)(image.numpy())
+        result = exported.run(code, image)
         assert agreement(expected, result).within_one > 0.99
         # in scope full, integers behind a pixel shuffle are not compared: they lie in another order
         if not flips.count and exported.net.quantization.scope == 'body':
@@ -162,24 +172,34 @@ def test_any_size_and_number(exported, photo, as_batch, samples, height, width):
     image = exported.image(photo, as_batch, height, width)
     images = torch.cat([image, image.flip(2), image.flip(3)])[:samples]
     code, bits = list(exported.codes.items())[-1]
-    result = open_session(exported.content(f'{code}.onnx'), code)(images.numpy())
+    result = exported.run(code, images)
     agreed = agreement(run_at(exported.net, images, bits).numpy(), result)
     assert_agreement(exported, agreed)
 
 
 def test_the_portable_form_gives_the_same(exported, photo, as_batch):
-    image = exported.image(photo, as_batch, 24, 40).numpy()
+    image = exported.image(photo, as_batch, 24, 40)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    code = list(exported.codes)[0]
-    portable = onnxruntime.InferenceSession(exported.content(f'{code}.qdq.onnx'), options)
-    one = portable.run(None, {'image': image})[0]
-    agreed = agreement(one, open_session(exported.content(f'{code}.onnx'), code)(image))
-    assert agreed.equal > 0.98 and agreed.within_one > 0.999
+    portable = onnxruntime.InferenceSession(exported.manifest.qdq.read(), options)
+    for code in exported.codes:
+        given = {'image': image.numpy()} | inputs_of(exported.manifest.assignments[code].grids)
+        one = portable.run(None, {value.name: given[value.name] for value in portable.get_inputs()})[0]
+        agreed = agreement(one, exported.run(code, image))
+        assert agreed.equal > 0.98 and agreed.within_one > 0.999
+
+
+def test_openvino_gives_the_same(exported, photo, as_batch):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    image = exported.image(photo, as_batch, 24, 40)
+    grids = {code: one.grids for code, one in exported.manifest.assignments.items()}
+    for code, session in open_sessions(exported.manifest.qdq.read(), 'qdq', grids, 'openvino').items():
+        agreed = agreement(session(image.numpy()), exported.run(code, image))
+        assert agreed.equal > 0.98 and agreed.within_one > 0.999
 
 
 def test_upscaled_images_are_those_of_pytorch(exported, photo, as_batch):
-    manifest, chosen = Manifest.load(exported.folder), set()
+    manifest, chosen = exported.manifest, set()
     image = photo(28, 144, manifest.channels)
     exported.model.feed_data({'lq': as_batch(image)})
     exported.model.test()

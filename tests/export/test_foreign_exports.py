@@ -16,7 +16,7 @@ from dynq_basicsr.export.flips import find_first_flips  # noqa: E402
 from dynq_basicsr.export.freeze import freeze  # noqa: E402
 from dynq_basicsr.models.tiling import TilingOptions  # noqa: E402
 from dynq_basicsr.runtime.manifest import Manifest  # noqa: E402
-from dynq_basicsr.runtime.sessions import open_session  # noqa: E402
+from dynq_basicsr.runtime.sessions import open_sessions  # noqa: E402
 from dynq_basicsr.training.calibration import Calibration  # noqa: E402
 
 C = 8
@@ -129,12 +129,12 @@ def test_graphs_take_and_give_images_in_0_to_1_and_compute_what_the_network_does
     assert (manifest.scale, manifest.channels) == (2, 3)
     image = as_batch(photo(24, 40))
     for code, bits in net.policy.bit_configs().items():
-        content = (tmp_path / 'model' / f'{code}.onnx').read_bytes()
+        content, grids = manifest.network.read(), manifest.assignments[code].grids
         expected = run_at(net, image, bits).numpy()
-        result = open_session(content, code)(image.numpy())
+        result = open_sessions(content, code, {code: grids})[code](image.numpy())
         agreed = agreement(expected, result)
         assert agreed.equal > (0.999 if exact else 0.98) and agreed.within_one > 0.999
-        flips = find_first_flips(net, bits, content, image)
+        flips = find_first_flips(net, bits, content, grids, image)
         assert flips.count <= (0 if exact else 1e-3 * flips.values) and flips.distance < 1e-3, flips
         if exact:
             np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())

@@ -13,12 +13,13 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='the extra deploy is not
 from onnx import TensorProto, helper  # noqa: E402
 
 from dynq_basicsr.errors import DynqError  # noqa: E402
-from dynq_basicsr.export.assemble import PortableAssembler  # noqa: E402
 from dynq_basicsr.export.base_graph import DOMAIN, LAYER  # noqa: E402
-from dynq_basicsr.export.frozen import FrozenLayer, Grid  # noqa: E402
+from dynq_basicsr.export.frozen import FrozenLayer  # noqa: E402
 from dynq_basicsr.export.kernels import KernelAssembler  # noqa: E402
+from dynq_basicsr.export.portable import PortableAssembler  # noqa: E402
 from dynq_basicsr.export.simplify import Base  # noqa: E402
-from dynq_basicsr.runtime.sessions import open_session  # noqa: E402
+from dynq_basicsr.runtime.grids import Grid  # noqa: E402
+from dynq_basicsr.runtime.sessions import open_session, open_sessions  # noqa: E402
 
 # outputs, inputs, kernel, further options
 CONVOLUTIONS = {
@@ -47,13 +48,17 @@ def layer_of(outputs, inputs, kernel, bits, grid, **geometry) -> FrozenLayer:
     return FrozenLayer('one', weight, scale.astype(np.float32), bits, bias.astype(np.float32), grid, **geometry)
 
 
-def run(assembler, layer: FrozenLayer, x: torch.Tensor, *resolutions: dict) -> np.ndarray:
-    """A model of this layer alone."""
+def alone(x: torch.Tensor) -> Base:
+    """A graph of the layer alone."""
     node = helper.make_node(LAYER, ['image'], ['result'], domain=DOMAIN, name='one')
     node.attribute.append(helper.make_attribute('name', 'one'))
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * x.dim()) for name in ('image', 'result')]
-    base = Base(helper.make_model(helper.make_graph([node], 'one', values[:1], values[1:])), [node], {})
-    content = assembler(base, *resolutions).assemble({'one': layer}).SerializeToString()
+    return Base(helper.make_model(helper.make_graph([node], 'one', values[:1], values[1:])), [node], {})
+
+
+def run(assembler, layer: FrozenLayer, x: torch.Tensor, *resolutions: dict) -> np.ndarray:
+    """A model of this layer alone."""
+    content = assembler(alone(x), *resolutions).assemble({'one': layer}).SerializeToString()
     if assembler is KernelAssembler:
         return open_session(content, 'one')(x.numpy())
     options = onnxruntime.SessionOptions()  # what ONNX Runtime makes of QDQ is not exact
@@ -84,6 +89,39 @@ def test_convolutions(kind, bits, grid):
     # QDQ's sums are float32, so its results are near
     for result, tolerance in [*((one, 1e-6) for one in found), (run(PortableAssembler, layer, x), 1e-5)]:
         np.testing.assert_allclose(result, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize('resolutions', [{'one': 1}, {}])
+@pytest.mark.parametrize('bits', [4, 8])
+@pytest.mark.parametrize('kind', CONVOLUTIONS)
+def test_one_graph_for_all_grids_gives_the_same_bits(kind, bits, resolutions):
+    outputs, inputs, kernel, geometry = CONVOLUTIONS[kind]
+    layer = layer_of(outputs, inputs, kernel, bits, GRIDS['few levels'], **geometry)
+    x = torch.randn(2, inputs, 11, 7, generator=torch.Generator().manual_seed(1))
+    assignments = {name: {'one': grid} for name, grid in GRIDS.items()}
+    model = KernelAssembler(alone(x), resolutions).assemble({'one': layer}, list(assignments.values()))
+    sessions = open_sessions(model.SerializeToString(), 'one', assignments)
+    for name, grid in GRIDS.items():
+        wanted = run(KernelAssembler, replace(layer, grid=grid), x, resolutions)
+        np.testing.assert_array_equal(sessions[name](x.numpy()), wanted)
+
+
+def test_bytes_that_all_codes_use_whole_are_not_clipped():
+    layer = layer_of(5, 6, (3, 3), 8, GRIDS['all levels'], padding=(1, 1))
+    base, grids = alone(torch.zeros(1, 6, 4, 4)), {'one': GRIDS['all levels']}
+    for assignments, clips in (((), False), ([grids, grids], False), ([grids, {'one': GRIDS['unsigned']}], True)):
+        made = KernelAssembler(base, {}).assemble({'one': layer}, assignments)
+        assert ('Clip' in [node.op_type for node in made.graph.node]) == clips
+        assert ('top of one' in [one.name for one in made.graph.input]) == clips
+
+
+def test_zeros_between_groups_are_not_stored():
+    sizes = {}
+    for groups in (1, 4):
+        layer = layer_of(64, 64, (3, 3), 4, GRIDS['few levels'], padding=(1, 1), groups=groups)
+        made = KernelAssembler(alone(torch.zeros(1, 64, 4, 4)), {'one': 1}).assemble({'one': layer})
+        sizes[groups] = made.ByteSize()
+    assert sizes[1] - sizes[4] > 0.7 * 64 * 64 * 9 / 2
 
 
 @pytest.mark.parametrize('kind', CONVOLUTIONS)

@@ -16,7 +16,7 @@ from dynq_basicsr.runtime.manifest import sealed
 def write(target, content=b'graph'):
     with writing_folder(target) as writer:
         entry = writer.add('a4.onnx', content)
-        writer.finish({'graphs': {'a4': entry}})
+        writer.finish({'network': entry})
     return entry
 
 
@@ -29,7 +29,7 @@ def test_a_new_folder(tmp_path):
     assert entry == {'file': 'a4.onnx', 'sha256': hashlib.sha256(b'graph').hexdigest(), 'bytes': 5}
     assert (tmp_path / 'below/model/a4.onnx').read_bytes() == b'graph'
     text = (tmp_path / 'below/model/manifest.json').read_text(encoding='utf-8')
-    assert json.loads(text) == sealed({'format': 2, 'graphs': {'a4': entry}})
+    assert json.loads(text) == sealed({'format': 3, 'network': entry})
     assert [path.name for path in (tmp_path / 'below').iterdir()] == ['model']
 
 

@@ -40,14 +40,15 @@ def write_model(target: Path, value: int) -> None:
     with writing_folder(target) as writer:
         entry = writer.add('a4.onnx', bytes([value]) * 10)
         writer.finish({
-            'scale': value % 7 + 1, 'channels': 3, 'size': {'multiple': 1, 'least': 1}, 'graphs': {'a4': entry},
+            'scale': value % 7 + 1, 'channels': 3, 'size': {'multiple': 1, 'least': 1}, 'network': entry,
+            'codes': {'a4': {'grids': {}}},
             'policy': {'type': 'fixed', 'code': 'a4'}, 'tiling': {},
         })  # fmt: skip
 
 
 def read_model(target: Path) -> int:
     manifest = Manifest.load(target)
-    value = manifest.graphs['a4'].read()[0]
+    value = manifest.network.read()[0]
     assert manifest.scale == value % 7 + 1
     return value
 

@@ -13,10 +13,12 @@ from dynq_basicsr.runtime.decide import build_policy
 from dynq_basicsr.runtime.manifest import FORMAT, LARGEST, Manifest, sealed
 from tests.fuzz.mutations import altered, damaged
 
-GRAPH = {'file': 'a4.onnx', 'sha256': '0' * 64, 'bytes': 10, 'fab': 4.0}
+GRAPH = {'file': 'network.onnx', 'sha256': '0' * 64, 'bytes': 10}
+CODE = {'fab': 4.0, 'grids': {'body.0': {'scale': 0.125, 'zero_point': 7, 'top': 15}}}
 ADABM = {
     'format': FORMAT, 'scale': 4, 'channels': 3, 'size': {'multiple': 8, 'least': 16}, 'controller': None,
-    'graphs': {'a4': GRAPH, 'a5': {**GRAPH, 'qdq': GRAPH}, 'a6': GRAPH},
+    'network': GRAPH, 'shared': {**GRAPH, 'file': 'shared.onnx'},
+    'qdq': {**GRAPH, 'file': 'network.qdq.onnx'}, 'codes': {'a4': CODE, 'a5': CODE, 'a6': CODE},
     'policy': {'type': 'image_complexity', 'thresholds': [8.5, 20.25], 'codes': ['a4', 'a5', 'a6']},
     'tiling': {'patch_size': 96, 'patch_step': 94, 'patch_merge': 'split'}, 'expected': {'Set5': {'psnr': 32.1}},
 }  # fmt: skip
@@ -31,7 +33,7 @@ def load(folder):
     manifest = Manifest.load(folder)
     controller = manifest.controller and (lambda x: np.float32([[0, 1, 0]]))
     try:
-        policy = build_policy(manifest.policy, manifest.graphs, controller)
+        policy = build_policy(manifest.policy, manifest.assignments, controller)
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # as the router tells it
         raise DynqError(f'incomplete ({error})') from error
     return manifest, policy
@@ -74,10 +76,13 @@ def test_altered_values_are_refused_or_make_sense(tmp_path, values):
             continue
         sizes = {'scale': manifest.scale, 'size.multiple': manifest.multiple, 'size.least': manifest.least}
         assert all(1 <= sizes[key] <= LARGEST[key] and type(sizes[key]) is int for key in LARGEST)
-        assert all(graph.path.parent == tmp_path for graph in manifest.graphs.values())
+        graphs = [one for one in (manifest.network, manifest.qdq, manifest.controller) if one]
+        assert all(graph.path.parent == tmp_path for graph in graphs)
+        grids = [grid for one in manifest.assignments.values() for grid in one.grids.values()]
+        assert all(0 <= grid.zero_point <= grid.top <= 255 and 0 < grid.scale < math.inf for grid in grids)
         thresholds = manifest.policy.get('thresholds') or []
         assert thresholds == sorted(thresholds) and all(map(math.isfinite, thresholds))
-        assert code in manifest.graphs
+        assert code in manifest.assignments
     assert refused > 500
 
 
@@ -85,12 +90,12 @@ def test_altered_values_are_refused_or_make_sense(tmp_path, values):
     'text, reason',
     [
         ('[' * 100_000 + ']' * 100_000, 'nested too deeply'),
-        ('{"format": 2, "format": 2}', 'given twice'),
+        ('{"format": 3, "format": 3}', 'given twice'),
         ('{"format": NaN}', 'NaN is no number'),
         ('{"format": -Infinity}', 'no number'),
         ('{"format": 1e999}', 'too large'),
         (f'{{"format": {"9" * 5000}}}', 'damaged'),
-        ('{"format": 2' + ' ' * 2**24 + '}', 'too large'),
+        ('{"format": 3' + ' ' * 2**24 + '}', 'too large'),
     ],
 )
 def test_json_that_harms(tmp_path, text, reason):

@@ -1,23 +1,46 @@
 """Manifests that are missing, damaged, or of another version."""
 
+import hashlib
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from dynq_basicsr.atomic import temporary_beside
 from dynq_basicsr.errors import DynqError
-from dynq_basicsr.runtime.manifest import Manifest
+from dynq_basicsr.runtime.grids import Grid
+from dynq_basicsr.runtime.manifest import Assignment, Manifest
+
+GRID = {'scale': 0.25, 'zero_point': 3, 'top': 15}
 
 
 def test_it_is_read(model):
     model.write(size={'multiple': 8, 'least': 16})
     manifest = Manifest.load(model.folder)
     assert (manifest.scale, manifest.channels, manifest.multiple, manifest.least) == (2, 3, 8, 16)
-    assert list(manifest.graphs) == ['high', 'low', 'mid'] and manifest.controller is None
-    assert manifest.graphs['low'].read() == (model.folder / 'low.onnx').read_bytes()
-    assert manifest.graphs['low'].fab == 4.0 and manifest.tiling.patch_size == 24
+    assert list(manifest.assignments) == ['high', 'low', 'mid'] and manifest.controller is manifest.qdq is None
+    assert manifest.network.read() == (model.folder / 'network.onnx').read_bytes()
+    assert manifest.assignments['mid'] == Assignment({'body': Grid(np.float32(0.5), 0, 2)}, 4.0)
+    assert manifest.tiling.patch_size == 24
+
+
+def test_files_that_share_an_end(model):
+    """Each is read as a whole, and both parts are checked."""
+    path = model.folder / 'network.onnx'
+    first, end = path.read_bytes()[:100], path.read_bytes()[100:]
+    entries = {}
+    for name, content in (('network', first), ('shared', end)):
+        (model.folder / f'{name}.onnx').write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        entries[name] = {'file': f'{name}.onnx', 'sha256': digest, 'bytes': len(content)}
+    model.write(**entries, qdq=entries['network'])
+    manifest = Manifest.load(model.folder)
+    assert manifest.network.read() == manifest.qdq.read() == first + end
+    (model.folder / 'shared.onnx').write_bytes(end[:-1] + b'?')
+    with pytest.raises(DynqError, match=r'shared\.onnx: the graph is cut off or was edited'):
+        manifest.network.read()
 
 
 def test_no_folder_and_no_manifest(tmp_path):
@@ -34,10 +57,10 @@ def test_no_json(tmp_path, text):
         Manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize('version', [0, 1, 3, '2', 2.0, True, None])
+@pytest.mark.parametrize('version', [0, 2, 4, '3', 3.0, True, None])
 def test_another_format(model, version):
     model.write(format=version)
-    with pytest.raises(DynqError, match=f'format of the model folder is {version!r}, this version reads 2'):
+    with pytest.raises(DynqError, match=f'format of the model folder is {version!r}, this version reads 3'):
         Manifest.load(model.folder)
 
 
@@ -59,13 +82,26 @@ def test_json_that_is_no_manifest(tmp_path, text):
         ({'size': {'multiple': 1}}, "'least' is missing"),
         ({'size': {'multiple': 1.5, 'least': 1}}, 'size.multiple'),
         ({'channels': 4}, 'channels must be 1 or 3'),
-        ({'graphs': ['low']}, 'the manifest is incomplete'),
-        ({'graphs': {'low': {'file': '../low.onnx', 'sha256': ''}}}, 'is no file of this folder'),
-        ({'graphs': {'low': {'file': 'low.onnx', 'sha256': '0' * 63, 'bytes': 1}}}, 'sha256 is'),
-        ({'graphs': {'low': {'file': 'low.onnx', 'sha256': '0' * 64, 'bytes': 2**40}}}, 'low.onnx: bytes: must be'),
-        ({'graphs': {'low': {'file': 'low.onnx', 'sha256': '0' * 64}}}, "'bytes' is missing"),
-        ({'graphs': {}}, 'no policy or no graphs'),
-        ({'policy': 7}, 'no policy or no graphs'),
+        ({'network': ['low']}, 'the manifest is incomplete'),
+        ({'network': {'file': '../low.onnx', 'sha256': ''}}, 'is no file of this folder'),
+        ({'network': {'file': 'low.onnx', 'sha256': '0' * 63, 'bytes': 1}}, 'sha256 is'),
+        ({'network': {'file': 'low.onnx', 'sha256': '0' * 64, 'bytes': 2**40}}, 'low.onnx: bytes: must be'),
+        ({'network': {'file': 'low.onnx', 'sha256': '0' * 64}}, "'bytes' is missing"),
+        ({'qdq': {'file': '/low.onnx', 'sha256': '0' * 64, 'bytes': 1}}, 'is no file of this folder'),
+        ({'codes': {}}, 'no policy or no codes'),
+        ({'codes': ['low']}, 'the manifest is incomplete'),
+        ({'codes': {'low': {'grids': {}, 'fab': 33}}}, "'low': fab: must be a number from 0 to 32"),
+        ({'codes': {'low': {'grids': ['body']}}}, 'the manifest is incomplete'),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'scale': 0}}}}}, "'low': 'body': scale must be above 0"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'scale': 1e-60}}}}}, "'low': 'body': scale must be above 0"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'scale': -1.0}}}}}, "'body': scale: must be a number from 0"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'scale': 1e39}}}}}, "'body': scale: must be a number from 0"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'top': 256}}}}}, "'body': top: must be a whole number from 1"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'top': 0}}}}}, "'body': top: must be a whole number from 1"),
+        ({'codes': {'low': {'grids': {'body': {**GRID, 'zero_point': 16}}}}}, "zero_point: .* from 0 to 15"),
+        ({'codes': {'low': {'grids': {'body': {'scale': 1.0, 'top': 15}}}}}, "'zero_point' is missing"),
+        ({'codes': {'low': {'grids': {'body': GRID}}, 'mid': {'grids': {}}}}, 'grids of different layers'),
+        ({'policy': 7}, 'no policy or no codes'),
         ({'tiling': {'patch_size': -1}}, 'patch_size'),
         ({'tiling': {'patch_batch': 10**9}}, 'patch_batch'),
     ],
@@ -87,9 +123,9 @@ def test_a_value_that_was_edited_is_told(model):
 
 @pytest.mark.parametrize('content', [b'', b'other', b'x' * 10**6])
 def test_a_graph_that_was_changed(model, content):
-    (model.folder / 'low.onnx').write_bytes(content)
-    with pytest.raises(DynqError, match=r'low\.onnx: the graph is cut off or was edited'):
-        Manifest.load(model.folder).graphs['low'].read()
+    (model.folder / 'network.onnx').write_bytes(content)
+    with pytest.raises(DynqError, match=r'network\.onnx: the graph is cut off or was edited'):
+        Manifest.load(model.folder).network.read()
 
 
 def test_an_export_that_was_killed_while_it_replaced_the_folder(model):

@@ -11,6 +11,8 @@ from dynq_basicsr.imaging.bicubic import enlarge
 from dynq_basicsr.imaging.complexity import gradient_density
 from dynq_basicsr.models.tiling import TilingOptions, run_tiled
 from dynq_basicsr.policies import complexity
+from dynq_basicsr.runtime import sessions
+from dynq_basicsr.runtime.manifest import Manifest
 from dynq_basicsr.runtime.router import FLAT, GraphError, Router, RunOptions
 
 
@@ -58,17 +60,38 @@ def test_averaged_overlaps_equal_pytorch_but_for_ties(model, photo):
     assert not differs[(covers == 2).repeat(2, 0).repeat(2, 1)].any() and differs.mean() < 0.3
 
 
-@pytest.mark.parametrize('runtime, end', [('onnxruntime', '.onnx'), ('openvino', '.qdq.onnx')])
-def test_other_runtimes_than_onnx_runtime_get_the_portable_graphs(model, monkeypatch, runtime, end):
-    for code, entry in model.manifest['graphs'].items():
-        content = (model.folder / entry['file']).read_bytes()
-        (model.folder / f'{code}.qdq.onnx').write_bytes(content)
-        entry['qdq'] = {'file': f'{code}.qdq.onnx', 'sha256': entry['sha256'], 'bytes': entry['bytes']}
-    model.write()
+@pytest.mark.parametrize('runtime, file', [('onnxruntime', 'network.onnx'), ('openvino', 'network.qdq.onnx')])
+def test_other_runtimes_than_onnx_runtime_get_the_portable_graph(model, monkeypatch, runtime, file):
+    (model.folder / 'network.qdq.onnx').write_bytes((model.folder / 'network.onnx').read_bytes())
+    model.write(qdq=model.manifest['network'] | {'file': 'network.qdq.onnx'})
     opened = []
-    monkeypatch.setattr('dynq_basicsr.runtime.router.open_session', lambda content, name, *rest: opened.append(name))
+    monkeypatch.setattr('dynq_basicsr.runtime.router.open_sessions', lambda content, *rest: opened.append(rest[:2]))
     Router(model.folder, RunOptions(runtime=runtime))
-    assert sorted(opened) == sorted(str(model.folder / f'{code}{end}') for code in model.networks)
+    grids = {code: one.grids for code, one in Manifest.load(model.folder).assignments.items()}
+    assert opened == [(str(model.folder / file), grids)] and list(grids) == sorted(model.networks)
+
+
+def test_a_folder_without_the_portable_graph_tells_how_to_get_it(model):
+    with pytest.raises(DynqError, match=r'not for openvino; export it again with `dynq export --qdq`\.$'):
+        Router(model.folder, RunOptions(runtime='openvino'))
+
+
+def test_openvino_runs_every_code(model, photo):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    model.write(qdq=model.manifest['network'])
+    image, codes = photo(48, 130), set()
+    router = Router(model.folder, RunOptions(runtime='openvino'))
+    found = router.upscale(image, report=lambda code, count: codes.add(code))
+    assert codes == set(model.networks)
+    np.testing.assert_array_equal(found, Router(model.folder).upscale(image))
+
+
+def test_weights_are_in_memory_once(model, monkeypatch):
+    made = []
+    session = sessions.onnxruntime_session
+    monkeypatch.setattr(sessions, 'onnxruntime_session', lambda *args: made.append(args) or session(*args))
+    Router(model.folder)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize('multiple, least', [(8, 1), (1, 32), (7, 30)])
@@ -133,33 +156,43 @@ def test_a_graph_of_another_scale(model, photo):
 
 
 def test_infinite_results(model, photo, resave):
-    for code, network in model.networks.items():
+    for network in model.networks.values():
         network.weight.fill_(float('inf'))
-        resave(model, code)
+    resave(model)
     with pytest.raises(GraphError, match='NaN or infinity'):
         Router(model.folder).upscale(photo(30, 30))
 
 
 @pytest.mark.parametrize('what', ['cut off', 'edited', 'missing'])
 def test_graphs_that_are_not_those_of_the_manifest(model, what):
-    path = model.folder / 'mid.onnx'
+    path = model.folder / 'network.onnx'
     content = path.read_bytes()
     if what == 'missing':
         path.unlink()
     else:
         path.write_bytes(content[:-9] if what == 'cut off' else content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(DynqError, match=r'mid\.onnx: the graph is (missing|cut off or was edited)'):
+    with pytest.raises(DynqError, match=r'network\.onnx: the graph is (missing|cut off or was edited)'):
         Router(model.folder)
 
 
 def test_a_graph_that_the_runtime_does_not_take(model):
     import hashlib
 
-    (model.folder / 'mid.onnx').write_bytes(b'no graph')
-    model.manifest['graphs']['mid'] |= {'sha256': hashlib.sha256(b'no graph').hexdigest(), 'bytes': 8}
-    model.write()
-    with pytest.raises(DynqError, match=r'mid\.onnx: onnxruntime does not take the graph'):
+    (model.folder / 'network.onnx').write_bytes(b'no graph')
+    digest = hashlib.sha256(b'no graph').hexdigest()
+    model.write(network={'file': 'network.onnx', 'sha256': digest, 'bytes': 8})
+    with pytest.raises(DynqError, match=r'network\.onnx: onnxruntime does not take the graph'):
         Router(model.folder)
+
+
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_a_graph_that_wants_other_grids(model, runtime):
+    pytest.importorskip(runtime)
+    model.write(qdq=model.manifest['network'])
+    grids = {'head': {'scale': 0.5, 'zero_point': 0, 'top': 3}}
+    model.write(codes={code: {'grids': grids} for code in model.networks})
+    with pytest.raises(DynqError, match=rf'network\.onnx: {runtime} does not take the graph .*top of body'):
+        Router(model.folder, RunOptions(runtime=runtime))
 
 
 def test_a_policy_without_its_parts_names_the_folder(model):

@@ -324,10 +324,13 @@ def test_images_of_any_size_are_padded_and_cropped(backbone):
         assert torch.equal(net(even, mode=Mode.FLOAT), net.backbone(even))
 
 
-@pytest.mark.parametrize('options', [{'upscale': 5}, {'num_feat': '8'}])
-def test_a_constructor_that_refuses_is_a_sentence(options):
+@pytest.mark.parametrize('options, told', [
+    ({'upscale': 5}, 'network_g.backbone: EDSR refuses its options'),
+    ({'num_feat': '8'}, "network_g.backbone.num_feat: must be a number, as 64, not '8'."),
+])  # fmt: skip
+def test_a_constructor_that_refuses_is_a_sentence(options, told):
     backbone = {'type': 'EDSR', 'num_in_ch': 3, 'num_out_ch': 3, **options}
-    with pytest.raises(DynqError, match='network_g.backbone: EDSR refuses its options'):
+    with pytest.raises(DynqError, match=told):
         QuantizedSR(backbone, W4A4)
 
 

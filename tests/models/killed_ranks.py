@@ -80,7 +80,7 @@ def train(options: str, moment: str, victim: int) -> dict:
     with suppress(ProcessLookupError):  # workers of the dead hold its connections for some seconds more
         os.killpg(ranks[victim], signal.SIGKILL)
     if moment not in ('setup', 'the end'):  # where nobody listens to signals
-        os.killpg(ranks[1 - victim], signal.SIGTERM)  # torchrun ends the others so, and their workers
+        os.kill(ranks[1 - victim], signal.SIGTERM)  # torchrun ends the others so
     code = os.waitstatus_to_exitcode(os.waitpid(ranks[1 - victim], 0)[1])
     return {'code': code, 'seconds': time.monotonic() - begin, 'log': logs[1 - victim].read_text()}
 

@@ -89,8 +89,8 @@ def test_sizes(tmp_path):
     checkpoint = touch(tmp_path / 'model/quantized.pth', 30)
     assert float_size(tmp_path / 'model') is None and float_size(checkpoint) is None
     assert quantized_size(tmp_path / 'model') == quantized_size(checkpoint) == 30
-    for name, size in (('a3.onnx', 7), ('a4.onnx', 5), ('a4.qdq.onnx', 900)):
+    for name, size in (('network.onnx', 7), ('controller.onnx', 5), ('manifest.json', 2)):
         touch(tmp_path / 'model' / name, size)
     path = {'pretrain_network_g': str(touch(tmp_path / 'float.pth', 40))}
     write_options(tmp_path / 'model/options.yml', path=path)
-    assert (float_size(tmp_path / 'model'), quantized_size(tmp_path / 'model')) == (40, 12)
+    assert (float_size(tmp_path / 'model'), quantized_size(tmp_path / 'model')) == (40, 14)

@@ -272,9 +272,8 @@ def table(quantized: Quantized, given: argparse.Namespace, size: int) -> str:
         where = f'{_pictures(report["held_out"])} left out of calibration'
     seen = _pictures(report['images'])
     lines.append(f'Calibrated with {seen}; agreement: PSNR between the results of both networks on {where}.')
-    graphs = len(quantized.network.policy.bit_configs())
-    if size > before and graphs > 1 and not given.no_export and not report['refusal']:
-        lines.append(f'Larger, as each of its {graphs} graphs, one for each choice of bits, is a whole network.')
+    if size > before and not given.no_export and not report['refusal']:
+        lines.append('Larger, as the graph and the numbers of each choice of bits take more than its few weights save.')
     return '\n'.join(lines)
 
 

@@ -64,8 +64,7 @@ class FolderWriter:
 
     def seal(self) -> None:
         """Write the list of all files."""
-        lines = ''.join(f'{digest}  {name}\n' for name, digest in sorted(self._written.items()))
-        self.add(WRITTEN, lines.encode())
+        self.add(WRITTEN, _list_of(self._written).encode())
 
 
 def check_target(target: str | Path) -> None:
@@ -119,8 +118,12 @@ def add_to_folder(folder: str | Path, name: str, content: bytes) -> None:
     folder = Path(folder)
     written = {**_written(folder), name: hashlib.sha256(content).hexdigest()}
     # Listed first: a name that is not there yet is no reason to keep the folder, a file that is not listed is.
-    write_whole(folder / WRITTEN, ''.join(f'{digest}  {file}\n' for file, digest in sorted(written.items())))
+    write_whole(folder / WRITTEN, _list_of(written))
     write_whole(folder / name, content)
+
+
+def _list_of(written: Mapping[str, str]) -> str:
+    return ''.join(f'{digest}  {name}\n' for name, digest in sorted(written.items()))
 
 
 def _written(folder: Path) -> dict[str, str]:

@@ -156,7 +156,7 @@ class BitPolicy(nn.Module):
         return {}
 
     def bit_configs(self) -> dict[str, tuple[float, ...]]:
-        """What it can choose: name -> bits of each adaptive layer; an exported network has a graph for each.
+        """What it can choose: name -> bits of each adaptive layer; an exported network holds the grids of each.
 
         Raises:
             DynqError: If bits are decided while the layers run, or not from a few assignments.
